@@ -1,0 +1,160 @@
+"""finetune.py: post-training. GRPO from a pretrained checkpoint, or a rival in the same boxes.
+
+    python finetune.py --init runs/base.pt --train-on id --out runs/grpo.pt
+    python finetune.py --init runs/base.pt --train-on edge --kl k1_reward --beta 1 --scale none --out runs/kl.pt
+    python finetune.py --init runs/base.pt --train-on edge --method sft --out runs/sft.pt
+    python finetune.py --resume runs/grpo.pt                                 go on after Ctrl-C, bit for bit
+
+Every step draws prompts of one cell, samples a group of completions of each, has them verified, and updates the policy
+(see grpo.py, where the algorithm is). The axis and the task family are those of the base. Every step is a row of the CSV
+beside --out; every --eval-every steps the *exact* mass of right answers is measured on prompts that no training ever draws.
+
+--kl chooses which KL pulls towards the reference, and they are not the same thing (Q is the mass of right answers):
+
+    none        no pull
+    k1_reward   beta * sum_t (log pi - log ref) subtracted from the advantage: descends the reverse KL. The optimum is the
+                tilted base: logit Q* = logit Q0 + 1 / beta (with --scale none).
+    k3_loss     beta * k3 added to the loss, as in the GRPO paper: its gradient is that of the forward KL, and the optimum
+                is hyperbolic, not exponential.
+"""
+import copy
+
+import numpy as np
+import torch
+
+import cli
+from evaluate import mean_masses
+from grpo import METHODS, REWARDS
+from model import load_checkpoint, save_checkpoint
+from tasks import AXES, SPLITS, TASKS
+
+TRAIN_ON = {"id": ["id"], "edge": ["edge"], "hard": ["hard"], "mix": ["id", "edge"]}
+
+
+def build_parser():
+    p = cli.Parser(__doc__, __file__)
+    add = p.add_argument
+    add("--init", metavar="CKPT", help="checkpoint to start from; it is also the reference")
+    add("--method", choices=list(METHODS), default="grpo", help="grpo, or sft on the gold solutions of as many prompts")
+    add("--task", choices=[*TASKS, "both"], help="task family to train on (default: the base's)")
+    add("--axis", choices=sorted({a for axes in AXES.values() for a in axes}), help="axis (default: the base's)")
+    add("--train-on", choices=list(TRAIN_ON), default="id", help="cells to draw prompts from; mix is id and edge in equal parts")
+    add("--reward", choices=list(REWARDS), default="trace", help="; ".join(f"{k}: {v}" for k, v in REWARDS.items()))
+    add("--steps", type=cli.count, default=60, help="training steps")
+    add("--prompts-per-step", type=cli.count, default=32, metavar="P", help="prompts per step")
+    add("--group-size", type=cli.count, default=16, metavar="G", help="completions per prompt")
+    add("--epochs", type=cli.count, default=1, help="updates on each batch of rollouts")
+    add("--micro-batch", type=cli.natural, default=0, metavar="ROWS", help="rows per backward pass, to save memory; 0: all at once")
+    add("--lr", type=cli.positive, default=1e-3, help="AdamW's learning rate")
+    add("--lr-decay", action="store_true", help="let it fall linearly to zero")
+    add("--max-grad-norm", type=cli.positive, default=1.0, help="clip the gradient's norm to this")
+    add("--temperature", type=cli.positive, default=1.0, help="of the rollouts, and of every log-probability")
+    add("--scale", choices=["std", "none"], default="std", help="divide advantages by the group's std, or do not (Dr. GRPO)")
+    add("--clip-low", type=cli.nonnegative, default=0.2, help="the ratio is clipped below 1 - this")
+    add("--clip-high", type=cli.nonnegative, default=0.2, help="and above 1 + this")
+    add("--aggregate", choices=["sequence", "token", "constant"], default="sequence", help="how token losses become one number")
+    add("--kl", choices=["none", "k1_reward", "k3_loss"], default="none", help="pull towards the reference, see above")
+    add("--beta", type=cli.nonnegative, default=0.1, help="its strength")
+    add("--drop-zero-variance", action="store_true", help="leave groups with equal rewards out of the loss's mean")
+    add("--out", default="runs/grpo.pt", metavar="FILE", help="checkpoint to write; its .csv holds every step")
+    cli.add_run_flags(p, eval_every=10, log_every=1)
+    return p
+
+
+def training_cells(task, axis, train_on):
+    """[(task name, cell)] to draw batches from, each split with the same weight: shorter splits are repeated."""
+    splits = [[(t, c) for t in (TASKS if task == "both" else [task]) for c in AXES[t][axis][s]] for s in TRAIN_ON[train_on]]
+    common = int(np.lcm.reduce([len(s) for s in splits]))
+    return [pair for split in splits for pair in split * (common // len(split))]
+
+
+def starting_point(args, saved):
+    """(policy, reference, base flags, extra of an interrupted run or None)."""
+    if saved is None:
+        if args.init is None:
+            raise cli.CommandError("--init: name the pretrained checkpoint to start from (python pretrain.py makes one)")
+        policy, extra = load_checkpoint(args.init)
+        return policy, copy.deepcopy(policy), extra.get("args", {}), None
+    policy, extra = saved
+    reference = copy.deepcopy(policy)
+    reference.load_state_dict(extra["reference"])
+    return policy, reference, extra["args"], extra
+
+
+@cli.script
+def main(argv=None):
+    parser = build_parser()
+    args, saved = cli.parse(parser, argv)
+    policy, reference, base, saved = starting_point(args, saved)
+    args.task, args.axis = args.task or base.get("task") or "arithmetic", args.axis or base.get("axis") or "depth"
+    names = list(TASKS) if args.task == "both" else [args.task]
+    for name in names:
+        if args.axis not in AXES[name]:
+            raise cli.CommandError(f"--axis {args.axis}: {name} has no such axis; it has {', '.join(AXES[name])}")
+        longest = max(TASKS[name].prompt_len(c) + TASKS[name].solution_len(c) for cells in AXES[name][args.axis].values() for c in cells)
+        if policy.config.context < longest:
+            raise cli.CommandError(f"--init {args.init}: its context of {policy.config.context} tokens is too short for the "
+                                   f"{args.axis} axis of {name}, which needs {longest}")
+    device = cli.set_device(args)
+    cli.check_writable(args.out)
+    torch.manual_seed(args.seed)
+    method = METHODS[args.method](
+        policy.to(device), reference.to(device).eval(), training_cells(args.task, args.axis, args.train_on),
+        **{k: getattr(args, k) for k in ("prompts_per_step", "group_size", "epochs", "temperature", "reward", "scale", "clip_low",
+                                         "clip_high", "aggregate", "kl", "beta", "drop_zero_variance", "micro_batch", "max_grad_norm", "seed")})
+    optimizer = torch.optim.AdamW(method.parameters(), lr=args.lr, weight_decay=0.0)
+    start, seconds = 0, 0.0
+    if saved is not None:
+        start, seconds = saved["step"], saved["seconds"]
+        optimizer.load_state_dict(saved["optimizer"])
+        method.load_state(saved["random"])
+
+    run = cli.command(parser, args)
+    columns = ["loss", "reward", *SPLITS, "kl", "entropy", "clip", "zero_std", "len", "stop", "grad", "task", "cell"]
+    log = cli.Log(args.out, columns, args.steps, start, seconds)
+
+    def save(step):
+        save_checkpoint(args.out, policy, script=parser.prog, command=run, args=vars(args), step=step, finished=step == args.steps,
+                        seconds=log.seconds(), optimizer=optimizer.state_dict(), random=method.state(),
+                        reference=reference.state_dict())
+
+    print(f"{run}\n{policy.n_parameters():,} parameters on {device.type}, {method.batch()} a step, "
+          f"on {', '.join(sorted({str(c) for _, c in method.tasks}))}", flush=True)
+    log.announce(args.out, start, save)
+    silent = 0
+    with cli.stop_signals() as stopped:
+        for step in range(start, args.steps):
+            if args.lr_decay:
+                optimizer.param_groups[0]["lr"] = args.lr * (1 - step / args.steps)
+            try:
+                group, numbers = method.step(optimizer)
+            except FloatingPointError as error:
+                raise cli.CommandError(f"step {step + 1}: {error}; stopped, {args.out} keeps the last good checkpoint "
+                                       "(try a lower --lr)") from None
+            done = step + 1
+            silent = silent + 1 if numbers["zero_std"] == 1 and numbers["grad"] == 0 else 0
+            if args.eval_every and done % args.eval_every == 0 or done == args.steps:
+                numbers.update(mean_masses(policy, names, args.axis, args.eval_prompts))
+            log.row(done, group.tokens.numel(), {**numbers, "task": group.task, "cell": str(group.cell)})
+            if done % args.log_every == 0 or "id" in numbers:
+                log.print(done, describe(numbers))
+            if silent in (1, 10, 100):
+                print(f"  {silent} step{'s' if silent > 1 else ''} without a signal: every completion of every prompt got the same reward "
+                      f"({numbers['reward']:.0f}), so all advantages are 0 and the weights stay as they are", flush=True)
+            if done == args.steps or done % args.save_every == 0 or stopped():
+                save(done)
+            if stopped() and done < args.steps:
+                raise SystemExit(cli.interrupted(parser.prog, done, args.steps, args.out))
+    print(f"saved {args.out} after {args.steps} steps, {cli.duration(log.seconds())}")
+
+
+def describe(n):
+    """The log line; the README says what each number means and what is healthy."""
+    mass = f" | mass {' '.join(f'{s} {n[s]:.2f}' for s in SPLITS)}" if "id" in n else ""
+    kl = f" | kl {n['kl']:.3f}" if n["kl"] is not None else ""
+    return (f"reward {n['reward']:.2f}{mass}{kl} | entropy {n['entropy']:.2f} | clip {n['clip']:.2f} | zero-std {n['zero_std']:.2f}"
+            f" | len {n['len']:.1f} | stop {n['stop']:.2f} | grad {n['grad']:.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,221 @@
+"""pretrain.py: next-token pretraining from scratch, on a mixture that you dial.
+
+    python pretrain.py --out runs/base.pt                                    arithmetic, depth axis, noise 0.3
+    python pretrain.py --overlap 0.1 --out runs/base10.pt                    a tenth of the problems from beyond the id cells
+    python pretrain.py --task graph --axis length --noise 0 --out runs/graph.pt
+    python pretrain.py --resume runs/base.pt                                 go on after Ctrl-C, bit for bit
+
+Each step draws one cell, then a batch of problems of that cell, and trains on the solution tokens only (prompts are random;
+there is nothing to learn in them). What pretraining puts there is dialled, not hoped for:
+
+    --overlap p    share of problems from the edge cells, in whole batches. Nested: the steps that are edge steps at 0.001
+                   are among those at 0.01, and all other steps see the same problems at every p. At 0, a scan of every
+                   prompt drawn proves that none was an edge problem.
+    --noise q      each written step is corrupted with probability q and the error propagates. The best a model can then do
+                   is to answer depth d with probability about (1 - q')^d, where q' = 0.9 q is the chance that the
+                   corrupted digit really differs: this dials the base's correct mass.
+    --exposure     on the tokens axis: what the shadow symbols were seen in (none, copy, atoms, full).
+
+Optimiser: Muon (torch.optim.Muon; Jordan 2024) on the 2-D matrices of the blocks, AdamW on the embeddings. Measured on
+these tasks it needs a fraction of AdamW's time (`python bench.py --recipes`).
+
+Departures from nanoGPT's train.py: argparse for flags, data keyed by (seed, step, cell) instead of a stream, so that resuming
+and comparing mixtures are exact; no gradient accumulation, no distributed training.
+"""
+import numpy as np
+import torch
+
+import cli
+from evaluate import mean_masses
+from model import GPT, GPTConfig, save_checkpoint, token_logprobs
+from tasks import AXES, NODES, SHADOW_DIGIT0, SHADOW_NODE0, SPLITS, TASKS, VOCAB, copy_problems
+
+EXPOSURES = {
+    "none": "never (a sanity zero: nothing tells which shadow stands for which digit)",
+    "copy": "in problems that only copy them",
+    "atoms": "at depth 1, one operation at a time",
+    "full": "at every pretrained depth, which includes the edge cells",
+}
+
+
+# ----------------------------------------------------------------------------------------------------------- the mixture
+
+def first_ranks(share, steps, seed, purpose):
+    """[steps] bool: the round(share * steps) steps with the lowest seeded rank. Nested: more share only adds steps."""
+    return np.random.default_rng([seed, purpose]).permutation(steps) < round(share * steps)
+
+
+class Mixture:
+    """Which problems each step trains on: a function of (seed, step) alone, so a resumed run needs no data position."""
+
+    def __init__(self, args):
+        self.args = args
+        self.edge = first_ranks(args.overlap, args.steps, args.seed, 1)
+        self.arithmetic = first_ranks({"arithmetic": 1, "graph": 0, "both": args.share}[args.task], args.steps, args.seed, 2)
+        self.shadow = first_ranks(0 if args.exposure == "none" else args.exposure_share, args.steps, args.seed, 3)
+
+    def kind(self, step):
+        """(task name, kind of step 0 <= step < steps), kind in edge | copy | atoms | full | id."""
+        task = "arithmetic" if self.arithmetic[step] else "graph"
+        return task, "edge" if self.edge[step] else self.args.exposure if self.shadow[step] else "id"
+
+    def cells(self, task, kind):
+        """The cells that a kind of step draws from, each with the same probability."""
+        id_cells = AXES[task][self.args.axis]["id"]
+        if kind == "atoms":
+            id_cells = [c for c in id_cells if c.depth == 1]
+        if kind in ("atoms", "full", "copy"):
+            return [c._replace(alphabet="shadow") for c in id_cells]
+        return AXES[task][self.args.axis][kind]
+
+    def draw(self, step):
+        """(task name, kind, Problems) of a step."""
+        task, kind = self.kind(step)
+        cells = self.cells(task, kind)
+        cell = cells[np.random.default_rng([self.args.seed, 4, step]).integers(len(cells))]
+        key = [self.args.seed, 5, step, sorted(TASKS).index(task), cell.depth, cell.length, *f"{cell.alphabet} {cell.words}".encode()]
+        rng = np.random.default_rng(key)
+        if kind == "copy":
+            return task, kind, copy_problems(self.args.batch_size, cell.length, rng,
+                                             SHADOW_DIGIT0 if task == "arithmetic" else SHADOW_NODE0)
+        return task, kind, TASKS[task].sample(cell, self.args.batch_size, rng, self.args.noise, split="train")
+
+
+def edge_problems(task, axis, prompts):
+    """How many of the prompts [n, P] belong to an edge cell of the axis, told from their tokens alone."""
+    return int(sum(TASKS[task].matches(prompts, cell).sum() for cell in AXES[task][axis]["edge"]))
+
+
+# --------------------------------------------------------------------------------------------------------- the optimizer
+
+def make_optimizers(model, kind, lr, weight_decay=0.0):
+    """Muon on the blocks' matrices beside AdamW on the embeddings, at one learning rate; or ("adamw") AdamW on everything.
+
+    match_rms_adamw scales Muon's orthogonal updates to the size that AdamW's have, so that one rate serves both.
+    """
+    if kind == "adamw":
+        return [torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)]
+    blocks = [p for name, p in model.named_parameters() if name.startswith("blocks")]
+    rest = [p for name, p in model.named_parameters() if not name.startswith("blocks")]
+    return [torch.optim.Muon(blocks, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.AdamW(rest, lr=lr, weight_decay=weight_decay)]
+
+
+def schedule(step, steps, warmup, decay):
+    """Factor on the learning rate at step 0 <= step < steps: linear warm-up, flat, linear decay over the last share."""
+    return min(1.0, (step + 1) / (warmup + 1), (steps - step) / (decay * steps + 1e-9))
+
+
+# -------------------------------------------------------------------------------------------------------------- the script
+
+def build_parser():
+    p = cli.Parser(__doc__, __file__)
+    add = p.add_argument
+    add("--task", choices=[*TASKS, "both"], default="arithmetic", help="task family")
+    add("--axis", choices=sorted({a for axes in AXES.values() for a in axes}), default="depth", help="which axis has id, edge and hard cells")
+    add("--share", type=cli.share, default=0.5, help="with --task both: share of arithmetic")
+    add("--overlap", type=cli.share, default=0.0, help="share of problems drawn from the edge cells")
+    add("--noise", type=cli.share, default=0.3, help="probability that a written step is corrupted")
+    add("--exposure", choices=list(EXPOSURES), default="none",
+        help="tokens axis: shadow symbols seen " + "; ".join(f"{k}: {v}" for k, v in EXPOSURES.items()))
+    add("--exposure-share", type=cli.share, default=0.25, help="share of steps given to that")
+    add("--steps", type=cli.count, default=1500, help="training steps")
+    add("--until", type=cli.share, help="stop early once the mean exact id mass reaches this")
+    add("--batch-size", type=cli.count, default=64, help="problems per step")
+    add("--optimizer", choices=["muon", "adamw"], default="muon", help="muon: Muon on matrices, AdamW on embeddings")
+    add("--lr", type=cli.positive, default=1e-2, help="learning rate (with --optimizer adamw, 3e-3 is a better choice)")
+    add("--weight-decay", type=cli.nonnegative, default=0.0, help="decoupled weight decay")
+    add("--warmup", type=cli.natural, default=20, help="steps of linear warm-up")
+    add("--decay", type=cli.share, default=0.5, help="share of steps, at the end, of linear decay to zero")
+    add("--layers", type=cli.count, default=2, help="blocks")
+    add("--heads", type=cli.count, default=4, help="attention heads")
+    add("--width", type=cli.count, default=64, help="embedding width")
+    add("--context", type=cli.count, default=96, help="longest prompt + solution, in tokens")
+    add("--position", choices=["rope", "learned", "nope"], default="rope", help="position encoding")
+    add("--untied", action="store_true", help="separate unembedding matrix")
+    add("--out", default="runs/base.pt", metavar="FILE", help="checkpoint to write; its .csv holds every step")
+    cli.add_run_flags(p, eval_every=250, log_every=50)
+    return p
+
+
+def check(args):
+    names = list(TASKS) if args.task == "both" else [args.task]
+    for name in names:
+        if args.axis not in AXES[name]:
+            raise cli.CommandError(f"--axis {args.axis}: {name} has no such axis; it has {', '.join(AXES[name])}")
+        longest = max(TASKS[name].prompt_len(c) + TASKS[name].solution_len(c) for cells in AXES[name][args.axis].values() for c in cells)
+        if args.context < longest:
+            raise cli.CommandError(f"--context {args.context}: the {args.axis} axis of {name} needs at least {longest} tokens")
+    if args.exposure != "none" and args.axis != "tokens":
+        raise cli.CommandError(f"--exposure {args.exposure}: only the tokens axis has shadow symbols to expose; add --axis tokens")
+    try:
+        return names, GPTConfig(len(VOCAB), args.context, args.layers, args.heads, args.width, args.position, not args.untied)
+    except ValueError as error:
+        raise cli.CommandError(f"--width {args.width} --heads {args.heads}: {error}") from None
+
+
+@cli.script
+def main(argv=None):
+    parser = build_parser()
+    args, saved = cli.parse(parser, argv)
+    names, config = check(args)
+    device = cli.set_device(args)
+    cli.check_writable(args.out)
+    torch.manual_seed(args.seed)
+    model = GPT(config).to(device) if saved is None else saved[0].to(device)
+    optimizers = make_optimizers(model, args.optimizer, args.lr, args.weight_decay)
+    mixture, start, scanned, seconds = Mixture(args), 0, {"problems": 0, "edge": 0}, 0.0
+    if saved is not None:
+        start, scanned, seconds = saved[1]["step"], saved[1]["scanned"], saved[1]["seconds"]
+        for optimizer, state in zip(optimizers, saved[1]["optimizers"]):
+            optimizer.load_state_dict(state)
+
+    run = cli.command(parser, args)
+    log = cli.Log(args.out, ["loss", *SPLITS, "lr"], args.steps, start, seconds)
+
+    def save(step, finished=False):
+        save_checkpoint(args.out, model, script=parser.prog, command=run, args=vars(args), step=step, finished=finished,
+                        scanned=scanned, seconds=log.seconds(), optimizers=[o.state_dict() for o in optimizers])
+
+    print(f"{run}\n{model.n_parameters():,} parameters on {device.type}, {args.batch_size} problems a step; "
+          f"edge steps {mixture.edge.sum()} of {args.steps}", flush=True)
+    log.announce(args.out, start, save)
+    with cli.stop_signals() as stopped:
+        for step in range(start, args.steps):
+            task, kind, problems = mixture.draw(step)
+            scanned["problems"] += len(problems.prompts)
+            scanned["edge"] += edge_problems(task, args.axis, problems.prompts)
+            tokens = torch.from_numpy(np.hstack(problems)).to(device)
+            loss = -token_logprobs(model, tokens, problems.prompts.shape[1]).mean()
+            for optimizer in optimizers:
+                optimizer.zero_grad()
+            loss.backward()
+            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            numbers = {"loss": loss.item(), "lr": args.lr * schedule(step, args.steps, args.warmup, args.decay)}
+            if not np.isfinite(numbers["loss"]) or not norm.isfinite():
+                raise cli.CommandError(f"step {step + 1}: loss {numbers['loss']}, gradient norm {norm:g}; stopped, {args.out} keeps the "
+                                       "last good checkpoint (try a lower --lr)")
+            for optimizer in optimizers:
+                optimizer.param_groups[0]["lr"] = numbers["lr"]
+                optimizer.step()
+
+            done = step + 1
+            if args.eval_every and done % args.eval_every == 0 or done == args.steps:
+                numbers.update(mean_masses(model, names, args.axis, args.eval_prompts))
+            finished = done == args.steps or args.until is not None and numbers.get("id", 0.0) >= args.until
+            log.row(done, tokens.numel(), numbers)
+            if done % args.log_every == 0 or "id" in numbers:
+                mass = f" | mass {' '.join(f'{s} {numbers[s]:.3f}' for s in SPLITS)}" if "id" in numbers else ""
+                log.print(done, f"loss {numbers['loss']:.3f}{mass} | lr {numbers['lr']:.1e}")
+            if finished or done % args.save_every == 0 or stopped():
+                save(done, finished)
+            if finished:
+                break
+            if stopped():
+                raise SystemExit(cli.interrupted(parser.prog, done, args.steps, args.out))
+    print(f"scan: {scanned['problems']:,} problems drawn, {scanned['edge']:,} of them from the edge cells of the {args.axis} axis")
+    print(f"saved {args.out} after {done} steps, {cli.duration(log.seconds())}")
+
+
+if __name__ == "__main__":
+    main()
