@@ -117,7 +117,10 @@ def set_device(args):
     return torch.device(name)
 
 
-def parse(parser, argv, may_differ=("out", "resume", "device", "threads", "log_every", "save_every")):
+MAY_DIFFER = ("out", "resume", "device", "threads", "log_every", "save_every")  # flags that do not change what a run computes
+
+
+def parse(parser, argv):
     """(args, saved): the flags, and what --resume loaded: None, or (model, extra) of the interrupted run.
 
     A resumed run keeps the flags it was started with. One that is given again must agree.
@@ -133,7 +136,7 @@ def parse(parser, argv, may_differ=("out", "resume", "device", "threads", "log_e
         raise CommandError(f"--resume {path}: was written by {extra.get('script', 'another program')}, not by {parser.prog}")
     merged = parser.parse_args(argv, argparse.Namespace(**extra["args"]))
     for key, value in extra["args"].items():
-        if key not in may_differ and getattr(merged, key) != value:
+        if key not in MAY_DIFFER and getattr(merged, key) != value:
             flag = "--" + key.replace("_", "-")
             raise CommandError(f"{flag} {getattr(merged, key)}: {path} was started with {flag} {value}; "
                                "a resumed run keeps its flags (leave it out, or start a new run)")
@@ -220,7 +223,8 @@ class Log:
     """
     TIMING = ("tokens_per_s", "seconds")  # the only columns that differ between two runs of one command
 
-    def __init__(self, path, columns, steps, start=0, seconds=0.0):
+    def __init__(self, checkpoint, columns, steps, start=0, seconds=0.0):
+        path = os.path.splitext(checkpoint)[0] + ".csv"
         self.columns, self.steps, self.first = ["step", *columns, *self.TIMING], steps, start
         self.seconds_before, self.began = seconds, time.perf_counter()
         self.last_row = self.last_line = self.began

@@ -380,7 +380,7 @@ def main(argv=None):
             writer.writerows(per_prompt)
     if args.json:
         with open(args.json, "w", encoding="utf-8") as file:
-            json.dump({"command": cli.command(parser, args), "temperature": args.temperature, "summary": records, "prompts": per_prompt}, file)
+            json.dump({"command": cli.command(parser, args), "args": vars(args), "temperature": args.temperature, "summary": records, "prompts": per_prompt}, file)
 
 
 if __name__ == "__main__":
