@@ -59,7 +59,7 @@ def group_advantages(rewards, scale="std", eps=1e-6):
     """
     centred = rewards - rewards.mean(dim=1, keepdim=True)
     if scale == "std":
-        centred = centred / (rewards.std(dim=1, keepdim=True) + eps)
+        centred = centred / (rewards.std(dim=1, correction=min(1, rewards.shape[1] - 1), keepdim=True) + eps)
     elif scale != "none":
         raise ValueError(f"scale is {scale!r}, must be std or none")
     all_equal = (rewards == rewards[:, :1]).all(dim=1, keepdim=True)
@@ -237,7 +237,7 @@ class GRPO:
         batch = group
         if self.drop_zero_variance:
             batch = group.rows(torch.repeat_interleave(~self.zero_variance(group), len(group.tokens) // len(group.prompts)))
-        if self.kl != "k3_loss" and not batch.advantages.any():
+        if len(batch.tokens) == 0 or self.kl != "k3_loss" and not batch.advantages.any():
             return group, {**numbers, "clip": 0.0, "grad": 0.0, "loss": 0.0}  # nothing to learn from: leave the weights alone
 
         for _ in range(self.epochs):

@@ -256,6 +256,9 @@ def load_checkpoint(path, device="cpu"):
         raise CheckpointError(f"{path}: truncated, or not a checkpoint") from None
     if not (isinstance(saved, dict) and saved.get("format") == FORMAT):
         raise CheckpointError(f"{path}: not a checkpoint of this project (no format mark {FORMAT!r})")
-    model = GPT(GPTConfig(**saved["config"])).to(device)
-    model.load_state_dict(saved["model"])
-    return model, saved["extra"]
+    try:
+        model = GPT(GPTConfig(**saved["config"])).to(device)
+        model.load_state_dict(saved["model"])
+        return model, saved["extra"]
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: its parts do not fit together: {str(error).splitlines()[0]}") from None

@@ -119,7 +119,7 @@ def build_parser():
     add("--exposure", choices=list(EXPOSURES), default="none",
         help="tokens axis: shadow symbols seen " + "; ".join(f"{k}: {v}" for k, v in EXPOSURES.items()))
     add("--exposure-share", type=cli.share, default=0.25, help="share of steps given to that")
-    add("--steps", type=cli.count, default=1500, help="training steps")
+    add("--steps", type=cli.count, default=2000, help="training steps")
     add("--until", type=cli.share, help="stop early once the mean exact id mass reaches this")
     add("--batch-size", type=cli.count, default=64, help="problems per step")
     add("--optimizer", choices=["muon", "adamw"], default="muon", help="muon: Muon on matrices, AdamW on embeddings")

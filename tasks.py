@@ -475,8 +475,9 @@ class Graph(Task):
     def answer_len(self, prompts):  # `u v`
         return 2
 
-    def answer_part(self, tail):    # `; u v <eos>`: the edge's destination is the answer, its source is not
-        return tail[:, [0, 2, 3]]
+    def answer_part(self, tail):    # `; u v <eos>`: the edge's destination is the answer, its source is just some node
+        source_is_node = (tail[:, 1] >= NODE0) & (tail[:, 1] < OP0)
+        return np.stack([tail[:, 0], source_is_node, tail[:, 2], tail[:, 3]], axis=1)
 
     def shape_ok(self, prompts, written):
         d = int((prompts[0] == HOP).sum())
