@@ -247,7 +247,7 @@ class GRPO:
             for first in range(0, len(batch.tokens), size):
                 part = batch.rows(slice(first, first + size))
                 # so that the sum over parts is the whole batch's mean, whichever way tokens are averaged
-                weight = float(part.mask.sum() / batch.mask.sum()) if self.aggregate == "token" else len(part.tokens) / len(batch.tokens)
+                weight = part.mask.sum().item() / batch.mask.sum().item() if self.aggregate == "token" else len(part.tokens) / len(batch.tokens)
                 logp = self.forward(part)
                 loss = self.loss(part, logp) * weight
                 loss.backward()

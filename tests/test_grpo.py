@@ -199,7 +199,7 @@ def loop_gradient(method, group, dtype=torch.float64):
 
 
 def test_gradient_equals_a_loop_written_grpo_off_policy():
-    method = algorithm(dtype=torch.float64, kl="k3_loss", beta=0.3, temperature=0.9)
+    method = algorithm(dtype=torch.float64, kl="k3_loss", beta=0.3, temperature=0.9, group_size=4)
     group = rolled_out(method)
     torch.manual_seed(5)
     with torch.no_grad():  # as in a later epoch: the policy has moved, ratios differ from 1 and some are clipped
@@ -298,8 +298,8 @@ def test_a_nan_never_reaches_the_weights():
 
 def test_a_random_reward_has_no_drift():
     """P8: a reward that does not look at the completion has an expected gradient of zero."""
-    method = algorithm(dtype=torch.float64, prompts_per_step=64, group_size=8, scale="none", max_grad_norm=1e9)
-    total, squares, n = 0.0, 0.0, 60
+    method = algorithm(dtype=torch.float64, prompts_per_step=32, group_size=8, scale="none", max_grad_norm=1e9)
+    total, squares, n = 0.0, 0.0, 40
     for _ in range(n):
         method.step(torch.optim.SGD(method.parameters(), lr=0.0))
         g = torch.cat([p.grad.flatten() for p in method.parameters()])
@@ -312,7 +312,7 @@ def test_a_random_reward_has_no_drift():
 def test_sft_learns_the_gold_solution():
     method = algorithm(SFT, prompts_per_step=64)
     optimizer = torch.optim.AdamW(method.parameters(), lr=1e-2)
-    losses = [method.step(optimizer)[1]["loss"] for _ in range(30)]
+    losses = [method.step(optimizer)[1]["loss"] for _ in range(60)]
     assert losses[-1] < 0.5 * losses[0]
     group = method.rollout(method.problems())
     assert group.verdict.trace.all() and (group.mask == 1).all()
