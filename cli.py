@@ -128,9 +128,8 @@ def parse(parser, argv):
     args = parser.parse_args(argv)
     if not args.resume:
         return args, None
+    out = parser.parse_args(argv, argparse.Namespace(out=None)).out  # None unless it was given
     path = args.out if args.resume is True else args.resume
-    if path is None:
-        raise CommandError("--resume: needs the checkpoint to continue, as --resume CKPT or in --out")
     model, extra = load_checkpoint(path)
     if extra.get("script") != parser.prog:
         raise CommandError(f"--resume {path}: was written by {extra.get('script', 'another program')}, not by {parser.prog}")
@@ -140,8 +139,7 @@ def parse(parser, argv):
             flag = "--" + key.replace("_", "-")
             raise CommandError(f"{flag} {getattr(merged, key)}: {path} was started with {flag} {value}; "
                                "a resumed run keeps its flags (leave it out, or start a new run)")
-    merged.out = args.out if args.out is not None else path
-    merged.resume = None
+    merged.out, merged.resume = out or path, None
     return merged, (model, extra)
 
 

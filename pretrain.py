@@ -106,6 +106,25 @@ def schedule(step, steps, warmup, decay):
     return min(1.0, (step + 1) / (warmup + 1), (steps - step) / (decay * steps + 1e-9))
 
 
+def update(model, optimizers, problems, lr):
+    """One step on one batch of problems: (loss, gradient norm before clipping), both floats.
+
+    Raises FloatingPointError before a loss or gradient that is not finite can reach the weights.
+    """
+    tokens = torch.from_numpy(np.hstack(problems)).to(next(model.parameters()).device)
+    loss = -token_logprobs(model, tokens, problems.prompts.shape[1]).mean()
+    for optimizer in optimizers:
+        optimizer.zero_grad()
+    loss.backward()
+    loss, norm = loss.item(), torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0).item()
+    if not (np.isfinite(loss) and np.isfinite(norm)):
+        raise FloatingPointError(f"loss {loss}, gradient norm {norm}")
+    for optimizer in optimizers:
+        optimizer.param_groups[0]["lr"] = lr
+        optimizer.step()
+    return loss, norm
+
+
 # -------------------------------------------------------------------------------------------------------------- the script
 
 def build_parser():
@@ -185,25 +204,19 @@ def main(argv=None):
             task, kind, problems = mixture.draw(step)
             scanned["problems"] += len(problems.prompts)
             scanned["edge"] += edge_problems(task, args.axis, problems.prompts)
-            tokens = torch.from_numpy(np.hstack(problems)).to(device)
-            loss = -token_logprobs(model, tokens, problems.prompts.shape[1]).mean()
-            for optimizer in optimizers:
-                optimizer.zero_grad()
-            loss.backward()
-            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            numbers = {"loss": loss.item(), "lr": args.lr * schedule(step, args.steps, args.warmup, args.decay)}
-            if not np.isfinite(numbers["loss"]) or not norm.isfinite():
-                raise cli.CommandError(f"step {step + 1}: loss {numbers['loss']}, gradient norm {norm:g}; stopped, {args.out} keeps the "
-                                       "last good checkpoint (try a lower --lr)")
-            for optimizer in optimizers:
-                optimizer.param_groups[0]["lr"] = numbers["lr"]
-                optimizer.step()
+            lr = args.lr * schedule(step, args.steps, args.warmup, args.decay)
+            try:
+                loss, _ = update(model, optimizers, problems, lr)
+            except FloatingPointError as error:
+                raise cli.CommandError(f"step {step + 1}: {error}; stopped, {args.out} keeps the last good checkpoint "
+                                       "(try a lower --lr)") from None
+            numbers = {"loss": loss, "lr": lr}
 
             done = step + 1
             if args.eval_every and done % args.eval_every == 0 or done == args.steps:
                 numbers.update(mean_masses(model, names, args.axis, args.eval_prompts))
-            finished = done == args.steps or args.until is not None and numbers.get("id", 0.0) >= args.until
-            log.row(done, tokens.numel(), numbers)
+            finished = done == args.steps or args.until is not None and "id" in numbers and numbers["id"] >= args.until
+            log.row(done, sum(x.size for x in problems), numbers)
             if done % args.log_every == 0 or "id" in numbers:
                 mass = f" | mass {' '.join(f'{s} {numbers[s]:.3f}' for s in SPLITS)}" if "id" in numbers else ""
                 log.print(done, f"loss {numbers['loss']:.3f}{mass} | lr {numbers['lr']:.1e}")

@@ -84,6 +84,15 @@ def quick_grid(args):
     return jobs
 
 
+def done_outputs(jobs):
+    """The outputs of the jobs that are done, and whose needs are done too."""
+    done = set()
+    for job in jobs:
+        if set(job.needs) <= done and is_done(job):
+            done.add(job.out)
+    return done
+
+
 def is_done(job):
     """Whether the job's output is there, finished, made with these flags, and newer than what it was made from."""
     if not os.path.exists(job.out) or any(not os.path.exists(n) or os.path.getmtime(n) > os.path.getmtime(job.out) for n in job.needs):
@@ -144,7 +153,7 @@ def start(job, again):
 
 def run(jobs, at_once):
     """Run the jobs that are not done, `at_once` at a time, each after what it needs. Returns the names of failed ones."""
-    done = {job.out for job in jobs if is_done(job)}
+    done = done_outputs(jobs)
     waiting = [job for job in jobs if job.out not in done]
     print(f"{len(jobs)} runs, {len(done)} of them done before" + (f"; expect about {cli.duration(sum(j.weight() for j in waiting) / at_once)}" if waiting else ""), flush=True)
     running, failed, began, spoke = {}, [], time.perf_counter(), 0.0
@@ -207,8 +216,9 @@ def last_line(path):
 def collect(jobs):
     """{(overlap, arm, split): [one array of per-prompt log masses for each seed]} from the evaluations that are done."""
     masses = {}
+    done = done_outputs(jobs)
     for job in jobs:
-        if job.script == "evaluate" and is_done(job):
+        if job.script == "evaluate" and job.out in done:
             with open(job.out, encoding="utf-8") as file:
                 prompts = json.load(file)["prompts"]
             overlap = os.path.basename(os.path.dirname(job.out)).split("overlap")[1].split("-seed")[0]
@@ -332,9 +342,10 @@ def main(argv=None):
         if not jobs:
             raise cli.CommandError(f"--only {args.only}: no run has that in its name; --plan lists them")
     if args.plan:
+        done = done_outputs(jobs)
         for job in jobs:
-            print(f"{'done' if is_done(job) else 'to do':5s}  ~{cli.duration(job.weight()):>5s}  {job.command()}")
-        print(f"about {cli.duration(sum(j.weight() for j in jobs if not is_done(j)) / args.jobs)} with --jobs {args.jobs}")
+            print(f"{'done' if job.out in done else 'to do':5s}  ~{cli.duration(job.weight()):>5s}  {job.command()}")
+        print(f"about {cli.duration(sum(j.weight() for j in jobs if j.out not in done) / args.jobs)} with --jobs {args.jobs}")
         return
     if args.report:
         return report(jobs, args)

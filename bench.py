@@ -1,0 +1,222 @@
+"""bench.py: how fast is it? Tokens per second, seconds to quality, and the fraction of this machine's measured peak.
+
+    python bench.py                     the reference work, a table
+    python bench.py --json              the same as one line of JSON
+    python bench.py --recipes           beside the nanoGPT recipe for pretraining, at the best of three learning rates
+    python bench.py --scaling           how the cost of a step grows with depth, group size and width
+
+Reference work: 2 layers, 64 wide, 4 heads; 32 prompts x 16 samples, 9 prompt tokens, 22 new tokens, never stopped early;
+a GRPO step is rollout + verifying + one update of those 512 rows. The vocabulary is the lab's own.
+
+Every figure is the median of --repeats runs after a warm-up. The peak is that of a large matrix product measured in the same
+run with the same threads and dtype, and a part's fraction of it counts only the floating-point operations that the part needs
+(2 per weight and token, plus attention; three times that for a backward pass too). Machines are noisy: compare figures of
+one run with each other, not with those of another day.
+"""
+import copy
+import json
+import platform
+import resource
+import statistics
+import sys
+import time
+
+import numpy as np
+import torch
+
+import cli
+import evaluate
+import pretrain
+from grpo import GRPO, Group
+from model import GPT, GPTConfig, generate
+from tasks import TASKS, VOCAB, Cell
+
+CELL = Cell(3, 4)   # 9 prompt tokens
+NEW = 22
+
+
+class FixedLength(GRPO):
+    """GRPO whose completions are never stopped, so that every step is the same work."""
+    new_tokens = NEW
+
+    def rollout(self, problems):
+        task, cell, prompts = problems
+        tokens = torch.as_tensor(prompts, device=self.device)
+        completions, old_logp = generate(self.policy, tokens, self.new_tokens, self.temperature, self.group_size, self.generator, eos=-1)
+        verdict = TASKS[task].verify(prompts.repeat(self.group_size, axis=0), completions.cpu().numpy())
+        tokens = torch.cat([tokens.repeat_interleave(self.group_size, dim=0), completions], dim=1)
+        return Group(task, cell, prompts, tokens, old_logp, torch.ones_like(old_logp), verdict)
+
+
+def seconds(function, repeats, device):
+    """Median seconds of function(), after one call to warm up."""
+    def wait():
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+    function(), wait()
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        function(), wait()
+        times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+def flops_per_token(config, context):
+    """Floating-point operations of one token's forward pass, with `context` positions attended to on average."""
+    return 2 * (12 * config.n_layer * config.n_embd ** 2 + config.vocab_size * config.n_embd) + 4 * config.n_layer * config.n_embd * context
+
+
+def uncached(model, prompts, new_tokens, group_size):
+    """Sampling the nanoGPT way: a full forward pass over everything so far for each new token."""
+    rows = prompts.repeat_interleave(group_size, dim=0)
+    with torch.inference_mode():
+        for _ in range(new_tokens):
+            probabilities = torch.softmax(model(rows)[:, -1], -1)
+            rows = torch.cat([rows, torch.multinomial(probabilities, 1)], dim=1)
+    return rows
+
+
+def time_to_mass(optimizer, lr, target, limit=float("inf"), steps=1200, seed=0, weight_decay=0.0, betas=None, cosine=False):
+    """(seconds, steps, mass) of training until the mean exact id mass reaches target, or until `limit` seconds.
+
+    Arithmetic, depth 1-3, noise 0. The time is that of training alone: measuring the mass, every 25 steps, is not counted.
+    """
+    args = pretrain.build_parser().parse_args(["--noise", "0", "--steps", str(steps), "--seed", str(seed)])
+    torch.manual_seed(seed)
+    model = GPT(GPTConfig(len(VOCAB)))
+    optimizers = pretrain.make_optimizers(model, optimizer, lr, weight_decay)
+    if betas is not None:
+        optimizers[0].param_groups[0]["betas"] = betas
+    mixture, spent, mass = pretrain.Mixture(args), 0.0, 0.0
+    for step in range(steps):
+        began = time.perf_counter()
+        if cosine:  # nanoGPT: warm-up, then a cosine down to a tenth
+            factor = min((step + 1) / 101, 0.55 + 0.45 * np.cos(np.pi * step / steps))
+        else:
+            factor = pretrain.schedule(step, steps, args.warmup, args.decay)
+        pretrain.update(model, optimizers, mixture.draw(step)[2], lr * factor)
+        spent += time.perf_counter() - began
+        if (step + 1) % 25 == 0:
+            mass = evaluate.mean_masses(model, ["arithmetic"], "depth", 128, ["id"])["id"]
+            if mass >= target or spent > limit:
+                break
+    return spent, step + 1, mass
+
+
+def build_parser():
+    p = cli.Parser(__doc__, __file__)
+    add = p.add_argument
+    add("--json", action="store_true", help="print one line of JSON and nothing else")
+    add("--recipes", action="store_true", help="also time the nanoGPT recipe (AdamW) to the same mass, at three learning rates")
+    add("--scaling", action="store_true", help="also time GRPO steps at other depths, group sizes and widths")
+    add("--repeats", type=cli.count, default=7, help="timed repetitions; the median counts")
+    add("--target", type=cli.share, default=0.99, help="exact id mass that pretraining is timed to")
+    add("--small", action="store_true", help="a tenth of the work, to see that everything runs; no figure means anything")
+    add("--layers", type=cli.count, default=2, help="blocks")
+    add("--heads", type=cli.count, default=4, help="attention heads")
+    add("--width", type=cli.count, default=64, help="embedding width")
+    add("--prompts", type=cli.count, default=32, help="prompts per step")
+    add("--group-size", type=cli.count, default=16, help="samples per prompt")
+    add("--seed", type=cli.natural, default=0, help="seed of the weights")
+    cli.add_device_flags(p)
+    return p
+
+
+def measure(args, device):
+    """{key: figure} of the reference work at the sizes of args."""
+    torch.manual_seed(args.seed)
+    config = GPTConfig(len(VOCAB), n_layer=args.layers, n_head=args.heads, n_embd=args.width)
+    model = GPT(config).to(device)
+    new = 4 if args.small else NEW
+    rows, P = args.prompts * args.group_size, TASKS["arithmetic"].prompt_len(CELL)
+    prompts, solutions = TASKS["arithmetic"].sample(CELL, args.prompts, np.random.default_rng(0))
+    on_device = torch.as_tensor(prompts, device=device)
+    generator = torch.Generator(device).manual_seed(0)
+    method = FixedLength(model, copy.deepcopy(model), [("arithmetic", CELL)], prompts_per_step=args.prompts, group_size=args.group_size, reward="random")
+    method.new_tokens = new
+    optimizer = torch.optim.AdamW(method.parameters(), lr=1e-4)
+
+    n = 256 if args.small else 1024 if device.type == "cpu" else 8192
+    a, b = torch.randn(n, n, device=device), torch.randn(n, n, device=device)
+    peak = 2 * n ** 3 / seconds(lambda: a @ b, args.repeats, device)
+    decode_flops = flops_per_token(config, P + new / 2) * rows * new
+    train_flops = 3 * flops_per_token(config, (P + new) / 2) * rows * (P + new)
+
+    t_generate = seconds(lambda: generate(model, on_device, new, 1.0, args.group_size, generator, eos=-1), args.repeats, device)
+    t_uncached = seconds(lambda: uncached(model, on_device, new, args.group_size), min(3, args.repeats), device)
+    t_step = seconds(lambda: method.step(optimizer), args.repeats, device)
+    problems = TASKS["arithmetic"].sample(CELL, 64, np.random.default_rng(0))
+    learner = GPT(config).to(device)
+    optimizers = pretrain.make_optimizers(learner, "muon", 1e-4)
+    t_pretrain = seconds(lambda: pretrain.update(learner, optimizers, problems, 1e-4), 3 * args.repeats, device)
+    pretrain_tokens = sum(x.size for x in problems)
+    eval_problems = evaluate.eval_problems("arithmetic", CELL, 100 if args.small else 1000)
+
+    def exact_evaluation():
+        masses = evaluate.log_mass(model, *eval_problems)
+        return [evaluate.exact_pass_at_k(masses, k).mean() for k in evaluate.KS]
+    t_eval = seconds(exact_evaluation, args.repeats, device)
+    return {
+        "generate_tokens_per_s": round(rows * new / t_generate),
+        "generate_uncached_tokens_per_s": round(rows * new / t_uncached),
+        "grpo_step_s": round(t_step, 4),
+        "pretrain_tokens_per_s": round(pretrain_tokens / t_pretrain),
+        "exact_eval_s": round(t_eval, 4),
+        "matmul_peak_gflops": round(peak / 1e9, 1),
+        "generate_fraction_of_peak": round(decode_flops / t_generate / peak, 3),
+        "grpo_step_fraction_of_peak": round((decode_flops + train_flops) / t_step / peak, 3),
+        "pretrain_fraction_of_peak": round(3 * flops_per_token(config, pretrain_tokens / 128) * pretrain_tokens / t_pretrain / peak, 3),
+    }
+
+
+def recipes(args, ours):
+    """The nanoGPT recipe (AdamW, betas 0.9/0.95, weight decay 0.1, cosine) on the same model and data, at the best of three
+    learning rates; one that has not arrived after 8 times our time counts as that."""
+    limit = 8 * ours
+    rates = (1e-3, 3e-3, 6e-3)
+    timed = {lr: time_to_mass("adamw", lr, args.target, limit, steps=50 if args.small else 9600, weight_decay=0.1, betas=(0.9, 0.95), cosine=True)
+             for lr in rates}
+    best = min(timed, key=lambda lr: (timed[lr][2] < args.target, timed[lr][0]))
+    spent, steps, mass = timed[best]
+    return {"nanogpt_recipe_seconds": round(min(spent, limit), 1), "nanogpt_recipe_lr": best, "nanogpt_recipe_steps": steps, "nanogpt_recipe_mass": round(mass, 3),
+            "nanogpt_recipe_all": {f"{lr:g}": [round(min(t, limit), 1), n, round(m, 3)] for lr, (t, n, m) in timed.items()},
+            "recipe_ratio": round(min(spent, limit) / ours, 1)}
+
+
+def scaling(args, device):
+    """Seconds of a GRPO step as one size changes: {name: [(value, seconds)]}."""
+    def step_seconds(depth=3, group_size=16, width=64):
+        model = GPT(GPTConfig(len(VOCAB), n_embd=width)).to(device)
+        method = GRPO(model, model, [("arithmetic", Cell(depth, 4))], group_size=2 if args.small else group_size, reward="random")
+        optimizer = torch.optim.AdamW(method.parameters(), lr=1e-5)
+        return round(seconds(lambda: method.step(optimizer), args.repeats, device), 4)
+    return {"depth": [(d, step_seconds(depth=d)) for d in (1, 2, 3, 4, 6)],
+            "group_size": [(g, step_seconds(group_size=g)) for g in (4, 16, 64)],
+            "width": [(w, step_seconds(width=w)) for w in (32, 64, 128, 256)]}
+
+
+@cli.script
+def main(argv=None):
+    args = build_parser().parse_args(argv)
+    device = cli.set_device(args)
+    result = {"device": torch.cuda.get_device_name() if device.type == "cuda" else f"{device.type}, {platform.machine()}",
+              "threads": torch.get_num_threads(), "torch": torch.__version__, **measure(args, device)}
+    if device.type == "cpu" and (args.layers, args.width) == (2, 64):
+        spent, steps, mass = time_to_mass("muon", 1e-2, args.target, steps=50 if args.small else 1200, seed=args.seed)
+        result.update({"pretrain_seconds_to_099": round(spent, 1), "pretrain_steps_to_099": steps, "pretrain_mass": round(mass, 3)})
+        if args.recipes:
+            result.update(recipes(args, spent))
+    if args.scaling:
+        result["scaling"] = scaling(args, device)
+    rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    result["peak_rss_mb"] = round(rss / (1024 ** 2 if sys.platform == "darwin" else 1024))
+    if args.json:
+        print(json.dumps(result))
+    else:
+        for key, value in result.items():
+            print(f"{key:32s} {value}")
+
+
+if __name__ == "__main__":
+    main()
