@@ -77,7 +77,7 @@ def uncached(model, prompts, new_tokens, group_size):
     return rows
 
 
-def time_to_mass(optimizer, lr, target, limit=float("inf"), steps=1200, seed=0, weight_decay=0.0, betas=None, cosine=False):
+def time_to_mass(optimizer, lr, target, limit=float("inf"), steps=1000, seed=0, weight_decay=0.0, betas=None, cosine=False):
     """(seconds, steps, mass) of training until the mean exact id mass reaches target, or until `limit` seconds.
 
     Arithmetic, depth 1-3, noise 0. The time is that of training alone: measuring the mass, every 25 steps, is not counted.
@@ -203,7 +203,7 @@ def main(argv=None):
     result = {"device": torch.cuda.get_device_name() if device.type == "cuda" else f"{device.type}, {platform.machine()}",
               "threads": torch.get_num_threads(), "torch": torch.__version__, **measure(args, device)}
     if device.type == "cpu" and (args.layers, args.width) == (2, 64):
-        spent, steps, mass = time_to_mass("muon", 1e-2, args.target, steps=50 if args.small else 1200, seed=args.seed)
+        spent, steps, mass = time_to_mass("muon", 1e-2, args.target, steps=50 if args.small else 1000, seed=args.seed)
         result.update({"pretrain_seconds_to_099": round(spent, 1), "pretrain_steps_to_099": steps, "pretrain_mass": round(mass, 3)})
         if args.recipes:
             result.update(recipes(args, spent))

@@ -59,6 +59,20 @@ def rotate(x, cos, sin):
     return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1)
 
 
+def attend(q, k, v):
+    """Causal attention: q, k, v [B, H, T, D] -> [B, H, T, D], softmax(q k / sqrt(D)) v over the past.
+
+    On a GPU the library's fused kernel. On a CPU the formula itself: at 20 to 45 positions a training step takes 15 % less
+    with two threads, and no more with one.
+    """
+    if q.device.type != "cpu":
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    T = q.shape[2]
+    future = torch.full((T, T), -torch.inf, dtype=q.dtype).triu(1)
+    scores = (q / math.sqrt(q.shape[-1])) @ k.transpose(-2, -1) + future             # [B, H, T, T]
+    return scores.softmax(-1) @ v
+
+
 def attend_one(q, keys, values):
     """Attention of one new position per row: q [B, H, D], keys and values [T, B, H, D] -> [B, H, D].
 
@@ -80,8 +94,11 @@ class Block(nn.Module):
         self.up = nn.Linear(C, 4 * C, bias=False)
         self.down = nn.Linear(4 * C, C, bias=False)
 
-    def forward(self, x, rope=None, cache=None, start=0):
-        """x [B, T, C] at positions start .. start + T - 1; cache [2, >= start + T, B, H, D] is this layer's, filled below start."""
+    def forward(self, x, rope=None, cache=None, start=0, skip=0):
+        """x [B, T, C] at positions start .. start + T - 1 -> [B, T - skip, C], without the first `skip` positions.
+
+        cache [2, >= start + T, B, H, D] holds this layer's keys and values, filled below start.
+        """
         B, T, C = x.shape
         qkv = self.qkv(norm(x)).view(B, T, 3, self.n_head, -1)     # [B, T, 3, H, D]
         qk, v = norm(qkv[:, :, :2]), qkv[:, :, 2]                   # keys and queries of one length: attention cannot saturate
@@ -90,10 +107,10 @@ class Block(nn.Module):
             cache[0, start:start + T], cache[1, start:start + T] = k.transpose(0, 1), v.transpose(0, 1)
         if start == 0:
             q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)         # [B, H, T, D]
-            y = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2)
+            y = attend(q, k, v).transpose(1, 2)
         else:
             y = attend_one(q[:, 0], cache[0, :start + 1], cache[1, :start + 1])
-        x = x + self.out(y.reshape(B, T, C))
+        x = x[:, skip:] + self.out(y.reshape(B, T, C)[:, skip:])
         return x + self.down(F.gelu(self.up(norm(x))))
 
 
@@ -117,8 +134,12 @@ class GPT(nn.Module):
     def n_parameters(self):
         return sum(p.numel() for p in self.parameters())
 
-    def hidden(self, tokens, caches=None, start=0):
-        """tokens [B, T] at positions start .. start + T - 1 -> final normed hidden states [B, T, C]."""
+    def hidden(self, tokens, caches=None, start=0, skip=0):
+        """tokens [B, T] at positions start .. start + T - 1 -> final normed hidden states [B, T - skip, C].
+
+        The first `skip` positions are only attended to: the last block need not finish them. A graph prompt is three
+        quarters of its problem, and this takes a quarter off the time of a training step there.
+        """
         B, T = tokens.shape
         if start + T > self.config.context:
             raise ValueError(f"{start + T} tokens do not fit the model's context of {self.config.context}")
@@ -127,7 +148,7 @@ class GPT(nn.Module):
             x = x + self.positions.weight[start:start + T]
         rope = (self.cos[start:start + T], self.sin[start:start + T]) if self.config.position == "rope" else None
         for i, block in enumerate(self.blocks):
-            x = block(x, rope, None if caches is None else caches[i], start)
+            x = block(x, rope, None if caches is None else caches[i], start, skip if block is self.blocks[-1] else 0)
         return norm(x)
 
     def unembed(self, hidden):
@@ -179,7 +200,7 @@ def generate(model, prompts, max_new_tokens, temperature=1.0, group_size=1, gene
         return [torch.empty(shape, dtype=dtype, device=device) for _ in range(config.n_layer)]
 
     prefill, caches = empty(B, P), empty(rows, P + N)
-    hidden = model.hidden(prompts, prefill)[:, -1]                                  # [B, C]
+    hidden = model.hidden(prompts, prefill, skip=P - 1)[:, 0]                       # [B, C]
     for short, cache in zip(prefill, caches):
         cache[:, :P] = short.repeat_interleave(group_size, dim=2)
     hidden = hidden.repeat_interleave(group_size, dim=0)                            # [rows, C]
@@ -204,7 +225,7 @@ def token_logprobs(model, tokens, start, temperature=1.0):
 
     tokens [B, T] int64, 1 <= start < T. Only the scored positions are unembedded.
     """
-    logits = model.unembed(model.hidden(tokens[:, :-1])[:, start - 1:])             # [B, T - start, V]
+    logits = model.unembed(model.hidden(tokens[:, :-1], skip=start - 1))            # [B, T - start, V]
     return log_softmax(logits, temperature).gather(-1, tokens[:, start:, None]).squeeze(-1)
 
 

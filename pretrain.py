@@ -92,12 +92,14 @@ def make_optimizers(model, kind, lr, weight_decay=0.0):
     """Muon on the blocks' matrices beside AdamW on the embeddings, at one learning rate; or ("adamw") AdamW on everything.
 
     match_rms_adamw scales Muon's orthogonal updates to the size that AdamW's have, so that one rate serves both.
+    Momentum 0.8: with the usual 0.95 one seed in three was at mass 0.78 when the others had arrived (1200 steps, noise 0);
+    with 0.8 all five that were tried had.
     """
     if kind == "adamw":
         return [torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)]
     blocks = [p for name, p in model.named_parameters() if name.startswith("blocks")]
     rest = [p for name, p in model.named_parameters() if not name.startswith("blocks")]
-    return [torch.optim.Muon(blocks, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"),
+    return [torch.optim.Muon(blocks, lr=lr, momentum=0.8, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"),
             torch.optim.AdamW(rest, lr=lr, weight_decay=weight_decay)]
 
 
@@ -138,7 +140,7 @@ def build_parser():
     add("--exposure", choices=list(EXPOSURES), default="none",
         help="tokens axis: shadow symbols seen " + "; ".join(f"{k}: {v}" for k, v in EXPOSURES.items()))
     add("--exposure-share", type=cli.share, default=0.25, help="share of steps given to that")
-    add("--steps", type=cli.count, default=2000, help="training steps")
+    add("--steps", type=cli.count, default=1500, help="training steps")
     add("--until", type=cli.share, help="stop early once the mean exact id mass reaches this")
     add("--batch-size", type=cli.count, default=64, help="problems per step")
     add("--optimizer", choices=["muon", "adamw"], default="muon", help="muon: Muon on matrices, AdamW on embeddings")

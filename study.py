@@ -313,7 +313,7 @@ def build_parser():
     add("--axis", choices=["depth", "length", "tokens", "composition"], default="depth", help="axis")
     add("--overlaps", type=cli.share, nargs="+", default=[0.0, 0.1], metavar="P", help="pretraining mixtures to compare")
     add("--noise", type=cli.share, default=0.3, help="corruption of pretraining steps")
-    add("--pretrain-steps", type=cli.count, default=2000, metavar="N", help="steps of pretraining")
+    add("--pretrain-steps", type=cli.count, default=1500, metavar="N", help="steps of pretraining")
     add("--grpo-steps", type=cli.count, default=60, metavar="N", help="steps of GRPO")
     add("--prompts", type=cli.count, default=256, metavar="N", help="evaluation prompts per cell")
     add("--out", default="runs/study", metavar="DIR", help="where runs are kept")
