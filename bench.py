@@ -120,6 +120,7 @@ def build_parser():
     add("--group-size", type=cli.count, default=16, help="samples per prompt")
     add("--seed", type=cli.natural, default=0, help="seed of the weights")
     cli.add_device_flags(p)
+    cli.add_speed_flags(p)
     return p
 
 
@@ -127,7 +128,7 @@ def measure(args, device):
     """{key: figure} of the reference work at the sizes of args."""
     torch.manual_seed(args.seed)
     config = GPTConfig(len(VOCAB), n_layer=args.layers, n_head=args.heads, n_embd=args.width)
-    model = GPT(config).to(device)
+    model = GPT(config).to(device).speed_up(args.compile, args.bf16)
     new = 4 if args.small else NEW
     rows, P = args.prompts * args.group_size, TASKS["arithmetic"].prompt_len(CELL)
     prompts, solutions = TASKS["arithmetic"].sample(CELL, args.prompts, np.random.default_rng(0))
@@ -138,7 +139,7 @@ def measure(args, device):
     optimizer = torch.optim.AdamW(method.parameters(), lr=1e-4)
 
     n = 256 if args.small else 1024 if device.type == "cpu" else 8192
-    a, b = torch.randn(n, n, device=device), torch.randn(n, n, device=device)
+    a, b = (torch.randn(n, n, device=device, dtype=torch.bfloat16 if args.bf16 else torch.float32) for _ in range(2))
     peak = 2 * n ** 3 / seconds(lambda: a @ b, args.repeats, device)
     decode_flops = flops_per_token(config, P + new / 2) * rows * new
     train_flops = 3 * flops_per_token(config, (P + new) / 2) * rows * (P + new)
@@ -147,7 +148,7 @@ def measure(args, device):
     t_uncached = seconds(lambda: uncached(model, on_device, new, args.group_size), min(3, args.repeats), device)
     t_step = seconds(lambda: method.step(optimizer), args.repeats, device)
     problems = TASKS["arithmetic"].sample(CELL, 64, np.random.default_rng(0))
-    learner = GPT(config).to(device)
+    learner = GPT(config).to(device).speed_up(args.compile, args.bf16)
     optimizers = pretrain.make_optimizers(learner, "muon", 1e-4)
     t_pretrain = seconds(lambda: pretrain.update(learner, optimizers, problems, 1e-4), 3 * args.repeats, device)
     pretrain_tokens = sum(x.size for x in problems)

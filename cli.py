@@ -49,6 +49,9 @@ def script(main):
             return main(argv)
         except (CommandError, CheckpointError) as error:
             message = str(error)
+        except KeyboardInterrupt:  # training loops save and return before this; here there is nothing to lose
+            print("interrupted", file=sys.stderr)
+            raise SystemExit(130) from None
         except BrokenPipeError:  # `python evaluate.py ... | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise SystemExit(0) from None
@@ -97,6 +100,7 @@ def add_run_flags(parser, eval_every, log_every):
     add("--eval-prompts", type=count, default=64, metavar="N", help="prompts per cell for that")
     add("--log-every", type=count, default=log_every, metavar="N", help="print a line every N steps (the CSV has every step)")
     add_device_flags(parser)
+    add_speed_flags(parser)
 
 
 def add_device_flags(parser):
@@ -104,6 +108,11 @@ def add_device_flags(parser):
                         help="where to compute; auto takes a GPU if there is one")
     parser.add_argument("--threads", type=natural, default=0, metavar="N",
                         help="CPU threads; 0 leaves the choice to torch (another number changes the last bits)")
+
+
+def add_speed_flags(parser):
+    parser.add_argument("--compile", action="store_true", help="compile the blocks; for GPUs, on a CPU it loses")
+    parser.add_argument("--bf16", action="store_true", help="matrix products in bfloat16; for GPUs, on a CPU it loses")
 
 
 def set_device(args):

@@ -48,8 +48,8 @@ def log_mass(model, prompts, solutions, temperature=1.0, chunk=2048):
     device = next(model.parameters()).device
     prompts, solutions = torch.as_tensor(prompts, device=device), torch.as_tensor(solutions, device=device)
     tokens = torch.cat([prompts, solutions], dim=1)
-    parts = [token_logprobs(model, rows, prompts.shape[1], temperature).double().sum(1) for rows in tokens.split(chunk)]
-    return torch.cat(parts).cpu().numpy() if parts else np.zeros(0)
+    parts = [token_logprobs(model, rows, prompts.shape[1], temperature).cpu().double().sum(1) for rows in tokens.split(chunk)]
+    return torch.cat(parts).numpy()
 
 
 def exact_pass_at_k(log_mass, k):
@@ -174,7 +174,7 @@ def mark_wrong(task, prompt, solution, written):
     written, solution = list(written), list(solution)
     while written and written[-1] == PAD:
         written.pop()
-    starts = [0, *map(int, task.step_ends(prompt[None])[:-1]), len(solution)]
+    starts = [0, *map(int, task.layout(prompt[None])[0][:-1]), len(solution)]
     pieces = []
     for i, (start, end) in enumerate(zip(starts, starts[1:])):
         last = i == len(starts) - 2

@@ -99,7 +99,8 @@ def main(argv=None):
     cli.check_writable(args.out)
     torch.manual_seed(args.seed)
     method = METHODS[args.method](
-        policy.to(device), reference.to(device).eval(), training_cells(args.task, args.axis, args.train_on),
+        policy.to(device).speed_up(args.compile, args.bf16), reference.to(device).speed_up(args.compile, args.bf16),
+        training_cells(args.task, args.axis, args.train_on),
         **{k: getattr(args, k) for k in ("prompts_per_step", "group_size", "epochs", "temperature", "reward", "scale", "clip_low",
                                          "clip_high", "aggregate", "kl", "beta", "drop_zero_variance", "micro_batch", "max_grad_norm", "seed")})
     optimizer = torch.optim.AdamW(method.parameters(), lr=args.lr, weight_decay=0.0)

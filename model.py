@@ -100,7 +100,7 @@ class Block(nn.Module):
         cache [2, >= start + T, B, H, D] holds this layer's keys and values, filled below start.
         """
         B, T, C = x.shape
-        qkv = self.qkv(norm(x)).view(B, T, 3, self.n_head, -1)     # [B, T, 3, H, D]
+        qkv = self.qkv(norm(x)).view(B, T, 3, self.n_head, C // self.n_head)  # [B, T, 3, H, D]
         qk, v = norm(qkv[:, :, :2]), qkv[:, :, 2]                   # keys and queries of one length: attention cannot saturate
         q, k = (qk if rope is None else rotate(qk, *rope)).unbind(2)  # [B, T, H, D] each
         if cache is not None:
@@ -117,7 +117,7 @@ class Block(nn.Module):
 class GPT(nn.Module):
     def __init__(self, config):
         super().__init__()
-        self.config = config
+        self.config, self.bf16 = config, False
         C = config.n_embd
         self.embed = nn.Embedding(config.vocab_size, C)
         self.positions = nn.Embedding(config.context, C) if config.position == "learned" else None
@@ -130,6 +130,17 @@ class GPT(nn.Module):
             self.register_buffer("sin", angles.sin()[:, None, None], persistent=False)
         for p in self.parameters():
             nn.init.normal_(p, std=0.02)
+
+    def speed_up(self, compile=False, bf16=False):
+        """Options for GPUs. bf16: matrix products in bfloat16 (weights, log-probs and the cache stay float32).
+
+        Both lose on a CPU at this size: compiling takes half a minute that a run of two cannot earn back.
+        """
+        self.bf16 = bf16
+        if compile:
+            for block in self.blocks:
+                block.compile()
+        return self
 
     def n_parameters(self):
         return sum(p.numel() for p in self.parameters())
@@ -147,8 +158,9 @@ class GPT(nn.Module):
         if self.positions is not None:
             x = x + self.positions.weight[start:start + T]
         rope = (self.cos[start:start + T], self.sin[start:start + T]) if self.config.position == "rope" else None
-        for i, block in enumerate(self.blocks):
-            x = block(x, rope, None if caches is None else caches[i], start, skip if block is self.blocks[-1] else 0)
+        with torch.autocast(tokens.device.type, torch.bfloat16, enabled=self.bf16):
+            for i, block in enumerate(self.blocks):
+                x = block(x, rope, None if caches is None else caches[i], start, skip if block is self.blocks[-1] else 0)
         return norm(x)
 
     def unembed(self, hidden):

@@ -184,6 +184,7 @@ def main(argv=None):
     cli.check_writable(args.out)
     torch.manual_seed(args.seed)
     model = GPT(config).to(device) if saved is None else saved[0].to(device)
+    model.speed_up(args.compile, args.bf16)
     optimizers = make_optimizers(model, args.optimizer, args.lr, args.weight_decay)
     mixture, start, scanned, seconds = Mixture(args), 0, {"problems": 0, "edge": 0}, 0.0
     if saved is not None:

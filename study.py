@@ -117,9 +117,13 @@ def saved_run(job):
 
 
 def same_flags(job, saved):
-    """Whether a saved run had the flags that this job would give it; None stands for "taken from the checkpoint"."""
-    wanted = vars(SCRIPTS[job.script].build_parser().parse_args(job.argv))
-    return all(value is None or saved.get(key) == value for key, value in wanted.items() if key not in cli.MAY_DIFFER)
+    """Whether a saved run had the flags that this job would give it.
+
+    None stands for "taken from the checkpoint"; a flag younger than the saved run had its default.
+    """
+    parser = SCRIPTS[job.script].build_parser()
+    return all(value is None or saved.get(key, parser.get_default(key)) == value
+               for key, value in vars(parser.parse_args(job.argv)).items() if key not in cli.MAY_DIFFER)
 
 
 def steps_done(job):
@@ -240,7 +244,7 @@ def over_seeds(values):
 
 def cell_text(masses, key, k):
     mean, half = over_seeds([evaluate.exact_pass_at_k(m, int(k)).mean() for m in masses[key]])
-    return evaluate.probability(mean) + ("" if half is None else f" ±{half:.3f}")
+    return evaluate.probability(mean) + ("" if half is None else f" ±{evaluate.probability(half)}")
 
 
 def report(jobs, args):

@@ -62,6 +62,10 @@ EQUALS, SEP, HOP = ID["="], ID[";"], ID[">"]
 DIGIT0, SHADOW_DIGIT0, NODE0, SHADOW_NODE0, OP0 = ID["0"], ID["⓪"], ID["a"], ID["A"], ID["[+1]"]
 N_NODES, N_OPS = len(NODES), len(OPERATIONS)
 
+# What kind of symbol a token is: itself, or one of the digits, the shadow digits, the nodes (of either alphabet).
+KIND = np.arange(len(VOCAB))
+KIND[DIGIT0:DIGIT0 + 10], KIND[SHADOW_DIGIT0:SHADOW_DIGIT0 + 10], KIND[NODE0:OP0] = DIGIT0, SHADOW_DIGIT0, NODE0
+
 _TOKEN = re.compile("|".join(re.escape(t) for t in sorted(VOCAB, key=len, reverse=True)) + r"|\s+|.", re.S)
 _GLUED = [set(DIGITS + SHADOW_DIGITS), set(OPERATIONS), {">"}]  # neighbours of one kind are written without a space
 
@@ -180,35 +184,29 @@ class Task:
         """
         prompts, completions = np.asarray(prompts), np.asarray(completions)
         solutions = self.solutions(prompts)
-        n, S = solutions.shape
-        N = completions.shape[1]
-        width = max(N, S + 1)  # room for one more token than the solution, so that junk after it shows
-        written = np.full((n, width), PAD)
-        written[:, :N] = completions
-        gold = np.full((n, width), PAD)
-        gold[:, :S] = solutions
+        step_ends, window, answer = self.layout(prompts)
+        (n, S), N = solutions.shape, completions.shape[1]
+        width = max(N, S + 1)  # one column more than the solution, so that junk after it shows
+        written, gold = np.full((n, width), PAD), np.full((n, width), PAD)
+        written[:, :N], gold[:, :S] = completions, solutions
 
         is_eos = written == EOS
         end = np.where(is_eos.any(1), is_eos.argmax(1), width)  # column of the first <eos>
-        columns = np.arange(width)
-        ended = is_eos.any(1) & ((written == PAD) | (columns <= end[:, None])).all(1)
+        ended = is_eos.any(1) & ((written == PAD) | (np.arange(width) <= end[:, None])).all(1)
 
-        steps = self.step_ends(prompts)  # [depth]: the column after each step
-        leading = (written == gold).cumprod(1).sum(1)  # how many leading tokens are right
+        leading = (written == gold).cumprod(1).sum(1)            # how many tokens are right before the first wrong one
         leading = np.where((leading >= S) & ~ended, S - 1, leading)
-        process = (leading[:, None] >= steps).sum(1) / len(steps)
-        trace = (written == gold).all(1)
+        process = (leading[:, None] >= step_ends).sum(1) / len(step_ends)
+        well_formed = ended & (end == S - 1) & (KIND[written[:, :S]] == KIND[solutions]).all(1)
 
-        # The last state: the columns just before <eos>, compared with the end of the gold solution.
-        tail = self.answer_len(prompts) + 1
-        back = end[:, None] + np.arange(-tail, 1)  # [n, tail + 1], ending at <eos>
-        before = np.take_along_axis(written, back.clip(0, width - 1), axis=1)
-        before = np.where(back < 0, SEP, before)  # the start of a completion opens a state, as `;` does
-        want = np.concatenate([np.full((n, 1), SEP), solutions[:, S - tail:]], axis=1)
-        answer = ended & (self.answer_part(before) == self.answer_part(want)).all(1)
-
-        shape = self.shape_ok(prompts, written[:, :S]).all(1)
-        return Verdict(trace, answer, process, shape & ended & (end == S - 1))
+        # The answer: the window from the last `;` to <eos> has the right kinds of symbols, and the right answer in it.
+        # A `;` in front of both strings stands for the start of a completion, which opens a state as `;` does.
+        opening = np.full((n, 1), SEP)
+        last = (end[:, None] + 1 + np.arange(1 - window, 1)).clip(0, width)
+        last = np.take_along_axis(np.hstack([opening, written]), last, axis=1)
+        right = np.hstack([opening, solutions])[:, -window:]
+        answer = ended & (KIND[last] == KIND[right]).all(1) & (last == right)[:, -answer - 1:].all(1)
+        return Verdict((written == gold).all(1), answer, process, well_formed)
 
 
 # ------------------------------------------------------------------------------------------------------------ arithmetic
@@ -358,25 +356,11 @@ class Arithmetic(Task):
         words = {"any": True, "seen": ~has_held, "held": has_held}[cell.words]
         return alphabet & words & (state.shape[1] == cell.length) & (ops.shape[1] == cell.depth)
 
-    def step_ends(self, prompts):
+    def layout(self, prompts):
+        """(columns after each step [d], width of the window `; 1234 <eos>`, width of the answer in it)."""
         d = int((prompts[0] >= OP0).sum())
-        return np.arange(1, d + 1) * (prompts.shape[1] - d - 1)
-
-    def answer_len(self, prompts):  # the L digits of the last state
-        return int(self.step_ends(prompts)[0]) - 1
-
-    def answer_part(self, tail):    # `; 1234 <eos>`: a state of exactly L digits
-        return tail
-
-    def shape_ok(self, prompts, written):
-        _, zero, ops = self.parse(prompts)
-        n, L = zero.shape
-        if written.shape[1] < ops.shape[1] * (L + 1):
-            return np.zeros((n, 1), dtype=bool)
-        steps = written.reshape(n, ops.shape[1], L + 1)
-        digits = steps[:, :, :L] - zero[:, None]
-        closed = np.concatenate([steps[:, :-1, L] == SEP, steps[:, -1:, L] == EOS], axis=1)
-        return np.hstack([((digits >= 0) & (digits < 10)).all((1, 2))[:, None], closed])
+        L = prompts.shape[1] - d - 2
+        return np.arange(1, d + 1) * (L + 1), L + 2, L
 
 
 # ----------------------------------------------------------------------------------------------------------------- graph
@@ -467,25 +451,11 @@ class Graph(Task):
                     "mixed": (n_shadow > 0) & (n_shadow < 2 * E)}[cell.alphabet]
         return alphabet & (E == cell.length) & (d == cell.depth)
 
-    def step_ends(self, prompts):
+    def layout(self, prompts):
+        """(columns after each step [d], width of the window `; u v <eos>`, width of the answer v in it)."""
         ends = 3 * np.arange(1, int((prompts[0] == HOP).sum()) + 1)
         ends[-1] += 1  # <eos> closes the last step
-        return ends
-
-    def answer_len(self, prompts):  # `u v`
-        return 2
-
-    def answer_part(self, tail):    # `; u v <eos>`: the edge's destination is the answer, its source is just some node
-        source_is_node = (tail[:, 1] >= NODE0) & (tail[:, 1] < OP0)
-        return np.stack([tail[:, 0], source_is_node, tail[:, 2], tail[:, 3]], axis=1)
-
-    def shape_ok(self, prompts, written):
-        d = int((prompts[0] == HOP).sum())
-        if written.shape[1] < 3 * d + 1:
-            return np.zeros((len(written), 1), dtype=bool)
-        steps = written[:, :3 * d].reshape(-1, d, 3)
-        nodes = (steps[:, :, 1:] >= NODE0) & (steps[:, :, 1:] < OP0)
-        return np.hstack([steps[:, :, 0] == SEP, nodes.all(2), written[:, 3 * d:] == EOS])
+        return ends, 4, 1
 
 
 TASKS = {"arithmetic": Arithmetic(), "graph": Graph()}

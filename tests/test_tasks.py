@@ -85,7 +85,7 @@ def test_verifier_against_a_slow_one_on_damaged_completions(name, cell):
             answer = ended and len(inner.split(";")[-1].split()) == 2 and inner.split(";")[-1].split()[1] == gold_inner.split()[-1] \
                 and inner.split(";")[-1].split()[0] in NODES + SHADOW_NODES and ";" in inner
         assert verdict.answer[i] == answer, (decode(p), decode(c))
-        ends, right = task.step_ends(p[None]), 0
+        ends, right = task.layout(p[None])[0], 0
         for t, end in enumerate(ends):
             last = t == len(ends) - 1
             if (c[:end] == encode(gold)[:end]).all() and (not last or ended):
