@@ -49,17 +49,16 @@ class FixedLength(GRPO):
 
 
 def seconds(function, repeats, device):
-    """Median seconds of function(), after one call to warm up."""
+    """Median seconds of function(), after three calls to warm up (the first ones still fetch memory from the system)."""
     def wait():
         if device.type == "cuda":
             torch.cuda.synchronize()
-    function(), wait()
     times = []
-    for _ in range(repeats):
+    for _ in range(3 + repeats):
         began = time.perf_counter()
         function(), wait()
         times.append(time.perf_counter() - began)
-    return statistics.median(times)
+    return statistics.median(times[3:])
 
 
 def flops_per_token(config, context):
@@ -110,7 +109,7 @@ def build_parser():
     add("--json", action="store_true", help="print one line of JSON and nothing else")
     add("--recipes", action="store_true", help="also time the nanoGPT recipe (AdamW) to the same mass, at three learning rates")
     add("--scaling", action="store_true", help="also time GRPO steps at other depths, group sizes and widths")
-    add("--repeats", type=cli.count, default=7, help="timed repetitions; the median counts")
+    add("--repeats", type=cli.count, default=11, help="timed repetitions; the median counts")
     add("--target", type=cli.share, default=0.99, help="exact id mass that pretraining is timed to")
     add("--small", action="store_true", help="a tenth of the work, to see that everything runs; no figure means anything")
     add("--layers", type=cli.count, default=2, help="blocks")

@@ -23,12 +23,12 @@ def masses_of(folder):
     return found
 
 
-def test_killed_and_started_again_it_ends_in_the_same_results(tmp_path, monkeypatch, capsys):
+def test_killed_and_started_again_it_ends_in_the_same_results(tmp_path, capsys):
     calm, rough = str(tmp_path / "calm"), str(tmp_path / "rough")
-    study.main([*SMALL, "--overlaps", "0.5", "--jobs", "1", "--out", calm])
-    first = capsys.readouterr().out
-    assert "4 runs, 0 of them done before" in first and "pass@1024" in first
-    command = [sys.executable, os.path.join(ROOT, "study.py"), *SMALL, "--overlaps", "0.5", "--jobs", "2", "--out", rough]
+    flags = [*SMALL, "--overlaps", "0.5"]
+    for job in study.quick_grid(study.build_parser().parse_args([*flags, "--out", calm])):
+        study.SCRIPTS[job.script].main(job.argv)  # undisturbed: the same commands, one after the other
+    command = [sys.executable, os.path.join(ROOT, "study.py"), *flags, "--jobs", "2", "--out", rough]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     deadline = time.time() + 60
     base = os.path.join(rough, "arithmetic-depth-overlap0.5-seed0", "base.pt")
@@ -39,9 +39,11 @@ def test_killed_and_started_again_it_ends_in_the_same_results(tmp_path, monkeypa
     assert process.returncode == 130 and "the same command goes on" in output
     again = subprocess.run(command, capture_output=True, text=True)
     assert again.returncode == 0 and masses_of(calm) == masses_of(rough)
-    study.main([*SMALL, "--overlaps", "0.5", "--jobs", "1", "--out", calm])  # a second call reuses everything
+    assert "pass@1024" in again.stdout and "In distribution, GRPO took" in again.stdout
+    capsys.readouterr()
+    study.main([*flags, "--out", rough])  # another call reuses everything
     assert "4 runs, 4 of them done before" in capsys.readouterr().out
-    study.main([*SMALL, "--overlaps", "0.5", "--out", calm, "--plan", "--grpo-steps", "3"])  # other flags: only what they touch
+    study.main([*flags, "--out", rough, "--plan", "--grpo-steps", "3"])  # other flags: only what they touch
     plan = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in plan[:4]] == ["done", "to", "to", "to"]
 
