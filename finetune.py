@@ -44,7 +44,7 @@ def build_parser():
     add("--prompts-per-step", type=cli.count, default=32, metavar="P", help="prompts per step")
     add("--group-size", type=cli.count, default=16, metavar="G", help="completions per prompt")
     add("--epochs", type=cli.count, default=1, help="updates on each batch of rollouts")
-    add("--micro-batch", type=cli.natural, default=0, metavar="ROWS", help="rows per backward pass, to save memory; 0: all at once")
+    add("--micro-batch", type=cli.natural, default=0, metavar="P", help="prompts per backward pass, to save memory; 0: all at once")
     add("--lr", type=cli.positive, default=1e-3, help="AdamW's learning rate")
     add("--lr-decay", action="store_true", help="let it fall linearly to zero")
     add("--max-grad-norm", type=cli.positive, default=1.0, help="clip the gradient's norm to this")

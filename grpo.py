@@ -133,14 +133,20 @@ class Group:
         return self.prompts.shape[1]
 
     @property
+    def size(self):
+        """Rows per prompt."""
+        return len(self.tokens) // len(self.prompts)
+
+    @property
     def completions(self):
         return self.tokens[:, self.start:]
 
-    def rows(self, index):
-        """The same group with only these rows (a slice or an index tensor) of everything that has one entry per row."""
-        pick = {name: getattr(self, name)[index] for name in ("tokens", "old_logp", "mask", "ref_logp", "advantages")
+    def only(self, prompts):
+        """The same group with only these prompts ([n] int64 indices) and their rows, in everything that training reads."""
+        rows = (prompts[:, None] * self.size + torch.arange(self.size, device=prompts.device)).flatten()
+        pick = {name: getattr(self, name)[rows] for name in ("tokens", "old_logp", "mask", "ref_logp", "advantages")
                 if getattr(self, name) is not None}
-        return replace(self, **pick)
+        return replace(self, prompts=self.prompts[prompts.cpu().numpy()], **pick)
 
 
 class GRPO:
@@ -205,7 +211,7 @@ class GRPO:
 
     def forward(self, group):
         """[R, N]: log-probs of the sampled tokens under the policy, at the temperature they were sampled at."""
-        return token_logprobs(self.policy, group.tokens, group.start, self.temperature)
+        return token_logprobs(self.policy, group.tokens, group.start, self.temperature, group.size)
 
     def loss(self, group, logp):
         """Scalar: the clipped surrogate, plus beta times the k3 estimate with `--kl k3_loss`."""
@@ -223,7 +229,7 @@ class GRPO:
     @torch.no_grad()
     def reference_logp(self, group):
         """[R, N]: log-probs of the sampled tokens under the frozen reference, at the rollout temperature."""
-        return token_logprobs(self.reference, group.tokens, group.start, self.temperature)
+        return token_logprobs(self.reference, group.tokens, group.start, self.temperature, group.size)
 
     def step(self, optimizer):
         """One step of GRPO: sample, judge, update `epochs` times on that batch. Returns (group, numbers for the log).
@@ -234,18 +240,18 @@ class GRPO:
         group.rewards = self.rewards(group)
         group.advantages = self.advantages(group)
         numbers = self.numbers(group)
-        batch = group
+        kept = torch.arange(len(group.prompts), device=self.device)
         if self.drop_zero_variance:
-            batch = group.rows(torch.repeat_interleave(~self.zero_variance(group), len(group.tokens) // len(group.prompts)))
-        if len(batch.tokens) == 0 or self.kl != "k3_loss" and not batch.advantages.any():
+            kept = kept[~self.zero_variance(group)]
+        batch = group.only(kept)
+        if len(kept) == 0 or self.kl != "k3_loss" and not batch.advantages.any():
             return group, {**numbers, "clip": 0.0, "grad": 0.0, "loss": 0.0}  # nothing to learn from: leave the weights alone
 
         for _ in range(self.epochs):
             optimizer.zero_grad()
-            size = self.micro_batch or len(batch.tokens)
             total = clip = 0.0
-            for first in range(0, len(batch.tokens), size):
-                part = batch.rows(slice(first, first + size))
+            for prompts in torch.arange(len(kept), device=self.device).split(self.micro_batch or len(kept)):
+                part = batch.only(prompts)
                 # so that the sum over parts is the whole batch's mean, whichever way tokens are averaged
                 weight = part.mask.sum().item() / batch.mask.sum().item() if self.aggregate == "token" else len(part.tokens) / len(batch.tokens)
                 logp = self.forward(part)
