@@ -29,7 +29,7 @@ import torch
 
 import cli
 from model import generate, load_checkpoint, token_logprobs
-from tasks import AXES, BOS, EOS, EQUALS, HOP, OP0, PAD, SPLITS, TASKS, Problems, decode, encode
+from tasks import AXES, BOS, EOS, EQUALS, HOP, PAD, SPLITS, TASKS, Problems, decode, encode
 
 EVAL_SEED = 20251015  # fixes the evaluation prompts: the same for every model, seed and mixture
 KS = (1, 4, 16, 64, 256, 1024, 2 ** 20)

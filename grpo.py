@@ -18,7 +18,7 @@ skipped rather than stepped on by the optimizer's momentum. The group std is the
 >>> group_advantages(torch.tensor([[1., 0., 0., 0.], [1., 1., 1., 1.]]))
 tensor([[ 1.5000, -0.5000, -0.5000, -0.5000],
         [ 0.0000,  0.0000,  0.0000,  0.0000]])
->>> completion_mask(torch.tensor([[9, 9, EOS, PAD], [EOS, PAD, PAD, PAD]]))
+>>> completion_mask(torch.tensor([[9, 9, EOS, 0], [EOS, 0, 0, 0]]))
 tensor([[1., 1., 1., 0.],
         [1., 0., 0., 0.]])
 """
@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 from model import generate, token_logprobs
-from tasks import EOS, PAD, TASKS, Cell, Verdict
+from tasks import EOS, TASKS, Cell, Verdict
 
 REWARDS = {
     "trace": "1 if the whole solution string is right",

@@ -1,7 +1,8 @@
 """model.py: the transformer. Blocks, KV cache, sampling, log-probabilities, checkpoints.
 
 A decoder-only transformer in the manner of nanoGPT, with today's defaults: pre-norm RMSNorm, rotary positions, normed
-queries and keys, squared ReLU, no biases, tied embeddings. 2 layers x 64 wide has about 100 thousand parameters and learns the tasks in seconds.
+queries and keys, squared ReLU, no biases, tied embeddings. 2 layers x 64 wide has about 100 thousand parameters and learns
+the tasks in half a minute.
 
 In plain text, with h the residual stream [B, T, C]:
 
@@ -10,8 +11,9 @@ In plain text, with h the residual stream [B, T, C]:
     logits = norm(h) @ unembed.T
 
 Departures from nanoGPT: RMSNorm without a learned gain, RoPE (Su et al. 2104.09864; `position="learned"` or "nope" on
-request), normed queries and keys (Henry et al. 2010.04245), squared ReLU (So et al. 2109.08668); with each of these two the
-tasks were learned in fewer steps, whatever the seed. No dropout, a KV cache, and sampling that returns the log-probabilities it sampled with, which is what GRPO needs.
+request), normed queries and keys (Henry et al. 2010.04245) and squared ReLU (So et al. 2109.08668): with each of these two, mass
+after 300 steps of noise-free arithmetic was higher at both seeds tried. No dropout; a KV cache; and sampling that returns
+the log-probabilities that it sampled with, which is what GRPO needs.
 
 >>> _ = torch.manual_seed(0)
 >>> model = GPT(GPTConfig(vocab_size=66, context=32))
@@ -21,7 +23,6 @@ tasks were learned in fewer steps, whatever the seed. No dropout, a KV cache, an
 (torch.Size([6, 4]), torch.Size([6, 4]))
 """
 import io
-import math
 import os
 from dataclasses import asdict, dataclass
 
@@ -36,7 +37,7 @@ from tasks import EOS, PAD
 class GPTConfig:
     vocab_size: int = 66
     context: int = 96        # longest prompt + completion; the longest problem of the axes needs 65 tokens
-    n_layer: int = 2         # 2 layers suffice: one looks up the operation, one applies it
+    n_layer: int = 2
     n_head: int = 4
     n_embd: int = 64
     position: str = "rope"   # rope | learned | nope
@@ -50,6 +51,7 @@ class GPTConfig:
 
 
 def norm(x):
+    """RMSNorm (Zhang and Sennrich 1910.07467) without a gain: x [..., C] scaled to root mean square 1."""
     return F.rms_norm(x, x.shape[-1:])
 
 

@@ -28,7 +28,7 @@ import torch
 import cli
 from evaluate import mean_masses
 from model import GPT, GPTConfig, save_checkpoint, token_logprobs
-from tasks import AXES, NODES, SHADOW_DIGIT0, SHADOW_NODE0, SPLITS, TASKS, VOCAB, copy_problems
+from tasks import AXES, SHADOW_DIGIT0, SHADOW_NODE0, SPLITS, TASKS, VOCAB, copy_problems
 
 EXPOSURES = {
     "none": "never (a sanity zero: nothing tells which shadow stands for which digit)",
