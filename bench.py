@@ -10,7 +10,7 @@ a GRPO step is rollout + verifying + one update of those 512 rows. The vocabular
 
 Every figure is the median of --repeats runs after a warm-up. The peak is that of a large matrix product measured in the same
 run with the same threads and dtype, and a part's fraction of it counts only the floating-point operations that the part needs
-(2 per weight and token, plus attention; three times that for a backward pass too). Machines are noisy: compare figures of
+(2 per weight and token, plus attention; three times that where there is a backward pass). Machines are noisy: compare figures of
 one run with each other, not with those of another day.
 """
 import copy
@@ -97,7 +97,7 @@ def time_to_mass(optimizer, lr, target, limit=float("inf"), steps=1000, seed=0, 
         pretrain.update(model, optimizers, mixture.draw(step)[2], lr * factor)
         spent += time.perf_counter() - began
         if (step + 1) % 25 == 0:
-            mass = evaluate.mean_masses(model, ["arithmetic"], "depth", 128, ["id"])["id"]
+            mass = evaluate.mean_masses(model, ["arithmetic"], "depth", 128, splits=["id"])["id"]
             if mass >= target or spent > limit:
                 break
     return spent, step + 1, mass
@@ -126,12 +126,14 @@ def build_parser():
 def measure(args, device):
     """{key: figure} of the reference work at the sizes of args."""
     torch.manual_seed(args.seed)
-    config = GPTConfig(len(VOCAB), n_layer=args.layers, n_head=args.heads, n_embd=args.width)
+    try:
+        config = GPTConfig(len(VOCAB), n_layer=args.layers, n_head=args.heads, n_embd=args.width)
+    except ValueError as error:
+        raise cli.CommandError(f"--width {args.width} --heads {args.heads}: {error}") from None
     model = GPT(config).to(device).speed_up(args.compile, args.bf16)
     new = 4 if args.small else NEW
     rows, P = args.prompts * args.group_size, TASKS["arithmetic"].prompt_len(CELL)
-    prompts, solutions = TASKS["arithmetic"].sample(CELL, args.prompts, np.random.default_rng(0))
-    on_device = torch.as_tensor(prompts, device=device)
+    on_device = torch.as_tensor(TASKS["arithmetic"].sample(CELL, args.prompts, np.random.default_rng(0)).prompts, device=device)
     generator = torch.Generator(device).manual_seed(0)
     method = FixedLength(model, copy.deepcopy(model), [("arithmetic", CELL)], prompts_per_step=args.prompts, group_size=args.group_size, reward="random")
     method.new_tokens = new
@@ -141,7 +143,7 @@ def measure(args, device):
     a, b = (torch.randn(n, n, device=device, dtype=torch.bfloat16 if args.bf16 else torch.float32) for _ in range(2))
     peak = 2 * n ** 3 / seconds(lambda: a @ b, args.repeats, device)
     decode_flops = flops_per_token(config, P + new / 2) * rows * new
-    train_flops = 3 * flops_per_token(config, (P + new) / 2) * rows * (P + new)
+    train_flops = 3 * flops_per_token(config, P + new / 2) * rows * new  # a group's prompt, once for 16 rows, is not worth counting
 
     t_generate = seconds(lambda: generate(model, on_device, new, 1.0, args.group_size, generator, eos=-1), args.repeats, device)
     t_uncached = seconds(lambda: uncached(model, on_device, new, args.group_size), min(3, args.repeats), device)
@@ -204,7 +206,9 @@ def main(argv=None):
               "threads": torch.get_num_threads(), "torch": torch.__version__, **measure(args, device)}
     if device.type == "cpu" and (args.layers, args.width) == (2, 64):
         spent, steps, mass = time_to_mass("muon", 1e-2, args.target, steps=50 if args.small else 1000, seed=args.seed)
-        result.update({"pretrain_seconds_to_099": round(spent, 1), "pretrain_steps_to_099": steps, "pretrain_mass": round(mass, 3)})
+        name, reached = f"{round(100 * args.target):03d}", mass >= args.target
+        result.update({f"pretrain_seconds_to_{name}": round(spent, 1) if reached else None, f"pretrain_steps_to_{name}": steps if reached else None,
+                       "pretrain_mass": round(mass, 3)})
         if args.recipes:
             result.update(recipes(args, spent))
     if args.scaling:

@@ -95,7 +95,7 @@ def add_run_flags(parser, eval_every, log_every):
     add = parser.add_argument
     add("--seed", type=natural, default=0, help="seed of weights, data and sampling")
     add("--resume", nargs="?", const=True, metavar="CKPT",
-        help="continue the run saved in CKPT (default: --out) with its own flags, bit for bit")
+        help="continue the run saved in CKPT (default: --out) with its own flags; bit for bit at the same --threads")
     add("--save-every", type=count, default=100, metavar="N", help="save a checkpoint every N steps")
     add("--eval-every", type=natural, default=eval_every, metavar="N", help="measure exact mass every N steps; 0: at the end only")
     add("--eval-prompts", type=count, default=64, metavar="N", help="prompts per cell for that")
@@ -143,7 +143,8 @@ def set_device(args):
     return torch.device(name)
 
 
-MAY_DIFFER = ("out", "resume", "device", "threads", "log_every", "save_every")  # flags that do not change what a run computes
+# Flags that a resumed run may change: none of them changes what is computed, save for the last bits (device, threads).
+MAY_DIFFER = ("out", "resume", "device", "threads", "log_every", "save_every")
 
 
 def parse(parser, argv):
@@ -166,6 +167,8 @@ def parse(parser, argv):
             raise CommandError(f"{flag} {getattr(merged, key)}: {path} was started with {flag} {value}; "
                                "a resumed run keeps its flags (leave it out, or start a new run)")
     merged.out, merged.resume = out or path, None
+    if extra["finished"]:
+        raise CommandError(f"--resume {path}: that run is finished, after {extra['step']} steps")
     return merged, (model, extra)
 
 
@@ -273,11 +276,12 @@ class Log:
     def announce(self, path, start, save):
         """Say where the run begins, and make sure that from its first moment there is a checkpoint to load."""
         if start:
-            print(f"resumed {path} at step {start}/{self.steps}", flush=True)
+            print(f"resumed at step {start}/{self.steps}", flush=True)
         elif os.path.exists(path):
-            print(f"note: {path} exists and is replaced at this run's first save (--resume would continue it)", flush=True)
-        else:
-            save(0)
+            print(f"note: {path} exists; its CSV starts anew now, and it is replaced at this run's first save "
+                  "(--resume would continue it)", flush=True)
+        if not os.path.exists(path):
+            save(start)
 
     def print(self, step, text):
         """The line of a step; its tokens per second are those since the last line."""

@@ -105,9 +105,9 @@ def split_masses(model, task, axis, n, temperature=1.0, splits=SPLITS):
             for split in splits}
 
 
-def mean_masses(model, tasks, axis, n, splits=SPLITS):
+def mean_masses(model, tasks, axis, n, temperature=1.0, splits=SPLITS):
     """{split: mean exact mass}, cells weighing alike, over one or several tasks: the numbers of a training log."""
-    masses = [split_masses(model, task, axis, n, splits=splits) for task in tasks]
+    masses = [split_masses(model, task, axis, n, temperature, splits) for task in tasks]
     return {split: float(np.mean([np.exp(m).mean() for by_split in masses for m in by_split[split].values()]))
             for split in splits}
 
@@ -281,7 +281,9 @@ def show_problems(models, tasks, axis, args, generator):
             cells = AXES[task][axis][split]
             for i in range(args.show):
                 cell = cells[i % len(cells)]
-                problems = Problems(*(x[i // len(cells)][None] for x in eval_problems(task, cell, args.prompts)))
+                problems = eval_problems(task, cell, args.prompts)
+                row = i // len(cells) % len(problems.prompts)
+                problems = Problems(problems.prompts[row:row + 1], problems.solutions[row:row + 1])
                 print(f"\n{task} {split}, {cell}\n  prompt    {decode(problems.prompts[0])}\n  solution  {decode(problems.solutions[0])}")
                 for label, model in models:
                     rows = torch.as_tensor(problems.prompts, device=next(model.parameters()).device)
@@ -306,6 +308,8 @@ def main(argv=None):
     parser = build_parser()
     args = parser.parse_args(argv)
     device = cli.set_device(args)
+    if len(set(args.ckpt)) < len(args.ckpt):
+        raise cli.CommandError(f"--ckpt: {max(args.ckpt, key=args.ckpt.count)} is named twice")
     loaded = [load_checkpoint(path, device) for path in args.ckpt]
     models = [(name, model) for name, (model, _) in zip(names_of(args.ckpt), loaded)]
     generator = torch.Generator(device).manual_seed(args.seed)
@@ -320,25 +324,25 @@ def main(argv=None):
     if args.show:
         show_problems(models, tasks, axis, args, generator)
 
-    records, curves = [], {}
+    records, curves, measured = [], {}, {}
     for task in tasks:
         small = False
-        measured = {name: split_masses(model, task, axis, args.prompts, args.temperature) for name, model in models}
+        measured[task] = {name: split_masses(model, task, axis, args.prompts, args.temperature) for name, model in models}
         cold = {f"{models[0][0]} T={t:g}" if t else f"{models[0][0]} greedy": split_masses(models[0][1], task, axis, args.prompts, t)
                 for t in args.cold}
         print(f"\n{task}, {axis} axis: exact pass@k at temperature {args.temperature:g}, {args.prompts} prompts a cell, "
               "bootstrap 95 % interval of pass@1 over prompts")
         rows = []
-        base_by_split = measured[models[0][0]]
+        base_by_split = measured[task][models[0][0]]
         for split in SPLITS:
-            for name, by_split in [*measured.items(), *cold.items()]:
+            for name, by_split in [*measured[task].items(), *cold.items()]:
                 cells = by_split[split]
-                views = [("all", list(cells))] + [(str(c), [c]) for c in cells if len(cells) > 1 and name in measured]
+                views = [("all", list(cells))] + [(str(c), [c]) for c in cells if len(cells) > 1 and name in measured[task]]
                 for label, members in views:
                     lm = np.concatenate([cells[c] for c in members])
                     against = None if name == models[0][0] else np.concatenate([base_by_split[split][c] for c in members])
                     record = {"task": task, "axis": axis, "split": split, "cell": label, "model": name, **summarise(lm, against)}
-                    if name in measured:
+                    if name in measured[task]:
                         drawn = [sampled(dict(models)[name], eval_problems(task, c, args.prompts), task, max(1, args.samples),
                                          args.temperature, generator) for c in members]
                         record["stop"] = float(np.mean([d[1] for d in drawn]))
@@ -356,7 +360,7 @@ def main(argv=None):
                     if "sampled" in record:
                         estimates = [f"{v:.3f}" for v in record["sampled"].values()]
                         rows.append(["", "", f"  sampled, {args.samples} each", *estimates, *[""] * (len(KS) - len(estimates)), "", "", ""])
-                if name in measured:
+                if name in measured[task]:
                     prefix = f"{task} " if len(tasks) > 1 else ""
                     lm = np.concatenate(list(cells.values()))
                     curves[f"{prefix}{split}, {name}"] = [exact_pass_at_k(lm, 2 ** i).mean() for i in range(21)]
@@ -369,9 +373,9 @@ def main(argv=None):
     if args.csv or args.json:
         prompts = {(t, c): [decode(p) for p in eval_problems(t, c, args.prompts).prompts]
                    for t in tasks for cells in AXES[t][axis].values() for c in cells}
-        per_prompt = [{"model": name, "task": task, "axis": axis, "split": split, "cell": str(cell), "prompt": text, "log_mass": float(lm)}
-                      for task in tasks for name, model in models
-                      for split, cells in split_masses(model, task, axis, args.prompts, args.temperature).items()
+        per_prompt = [{"model": name, "task": task, "axis": axis, "split": split, "cell": str(cell), "prompt": text,
+                       "log_mass": float(lm) if lm > -np.inf else None}  # JSON has no infinity
+                      for task in tasks for name, by_split in measured[task].items() for split, cells in by_split.items()
                       for cell, masses in cells.items() for text, lm in zip(prompts[task, cell], masses)]
     if args.csv:
         with open(args.csv, "w", newline="", encoding="utf-8") as file:

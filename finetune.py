@@ -96,6 +96,9 @@ def main(argv=None):
             raise cli.CommandError(f"--init {args.init}: its context of {policy.config.context} tokens is too short for the "
                                    f"{args.axis} axis of {name}, which needs {longest}")
     device = cli.set_device(args)
+    for key in METHODS[args.method].ignores:
+        if getattr(args, key) != parser.get_default(key):
+            raise cli.CommandError(f"--{key.replace('_', '-')} {getattr(args, key)}: has no meaning for --method {args.method}; leave it out")
     cli.check_writable(args.out)
     torch.manual_seed(args.seed)
     method = METHODS[args.method](
@@ -135,13 +138,13 @@ def main(argv=None):
             done = step + 1
             silent = silent + 1 if numbers["zero_std"] == 1 and numbers["grad"] == 0 else 0
             if args.eval_every and done % args.eval_every == 0 or done == args.steps:
-                numbers.update(mean_masses(policy, names, args.axis, args.eval_prompts))
+                numbers.update(mean_masses(policy, names, args.axis, args.eval_prompts, args.temperature))
             log.row(done, group.tokens.numel(), {**numbers, "task": group.task, "cell": str(group.cell)})
             if done % args.log_every == 0 or "id" in numbers:
                 log.print(done, describe(numbers))
             if silent in (1, 10, 100):
-                print(f"  {silent} step{'s' if silent > 1 else ''} without a signal: every completion of every prompt got the same reward "
-                      f"({numbers['reward']:.0f}), so all advantages are 0 and the weights stay as they are", flush=True)
+                print(f"  {silent} step{'s' if silent > 1 else ''} without a signal: in every group all completions got the same reward "
+                      f"(mean {numbers['reward']:.2f}), so all advantages are 0 and the weights stay as they are", flush=True)
             if done == args.steps or done % args.save_every == 0 or stopped():
                 save(done)
             if stopped() and done < args.steps:
@@ -149,12 +152,15 @@ def main(argv=None):
     print(f"saved {args.out} after {args.steps} steps, {cli.duration(log.seconds())}")
 
 
-def describe(n):
-    """The log line; the README says what each number means and what is healthy."""
-    mass = f" | mass {' '.join(f'{s} {n[s]:.2f}' for s in SPLITS)}" if "id" in n else ""
-    kl = f" | kl {n['kl']:.3f}" if n["kl"] is not None else ""
-    return (f"reward {n['reward']:.2f}{mass}{kl} | entropy {n['entropy']:.2f} | clip {n['clip']:.2f} | zero-std {n['zero_std']:.2f}"
-            f" | len {n['len']:.1f} | stop {n['stop']:.2f} | grad {n['grad']:.2f}")
+def describe(numbers):
+    """The log line; the README says what each number means and what is healthy. What a method does not have is left out."""
+    n = {key: value for key, value in numbers.items() if value is not None}
+    parts = [f"loss {n['loss']:.3f}" if "reward" not in n else f"reward {n['reward']:.2f}"]
+    if "id" in n:
+        parts.append(f"mass {' '.join(f'{s} {n[s]:.2f}' for s in SPLITS)}")
+    parts += [f"{key.replace('_', '-')} {n[key]:.{digits}f}" for key, digits in
+              (("kl", 3), ("entropy", 2), ("clip", 2), ("zero_std", 2), ("len", 1), ("stop", 2), ("grad", 2)) if key in n]
+    return " | ".join(parts)
 
 
 if __name__ == "__main__":

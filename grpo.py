@@ -99,7 +99,7 @@ def kl_estimate(logp, ref_logp, kind="k3"):
     """Per-token estimates [rows, N] of KL(policy || reference) from tokens that the policy sampled.
 
     With d = ref_logp - logp:  k1 = -d (unbiased, can be negative);  k2 = d^2 / 2;  k3 = exp(d) - d - 1 (unbiased, never
-    negative). As a *loss* they do not all descend the KL: k3's gradient is that of the forward KL (see `--kl` in the README).
+    negative). As a *loss* they do not all descend the KL: k3's gradient is that of the forward KL (see finetune.py).
     Source: Schulman, "Approximating KL divergence" (2020); k3 as the loss of GRPO: 2402.03300 eq. 4.
     """
     d = ref_logp - logp
@@ -151,6 +151,7 @@ class Group:
 
 class GRPO:
     """Group relative policy optimisation. Each method is one box of the algorithm; `step` is the order they come in."""
+    ignores = ()  # flags of finetune.py without a meaning for this method
 
     def __init__(self, policy, reference, tasks, *, prompts_per_step=32, group_size=16, epochs=1, temperature=1.0,
                  reward="trace", scale="std", clip_low=0.2, clip_high=0.2, aggregate="sequence", kl="none", beta=0.0,
@@ -210,8 +211,9 @@ class GRPO:
         return advantages.flatten()
 
     def forward(self, group):
-        """[R, N]: log-probs of the sampled tokens under the policy, at the temperature they were sampled at."""
-        return token_logprobs(self.policy, group.tokens, group.start, self.temperature, group.size)
+        """[R, N]: log-probs of the sampled tokens under the policy, at the temperature they were sampled at; 0 after EOS."""
+        logp = token_logprobs(self.policy, group.tokens, group.start, self.temperature, group.size)
+        return logp.masked_fill(group.mask == 0, 0.0)
 
     def loss(self, group, logp):
         """Scalar: the clipped surrogate, plus beta times the k3 estimate with `--kl k3_loss`."""
@@ -228,8 +230,9 @@ class GRPO:
 
     @torch.no_grad()
     def reference_logp(self, group):
-        """[R, N]: log-probs of the sampled tokens under the frozen reference, at the rollout temperature."""
-        return token_logprobs(self.reference, group.tokens, group.start, self.temperature, group.size)
+        """[R, N]: log-probs of the sampled tokens under the frozen reference, at the rollout temperature; 0 after EOS."""
+        logp = token_logprobs(self.reference, group.tokens, group.start, self.temperature, group.size)
+        return logp.masked_fill(group.mask == 0, 0.0)
 
     def step(self, optimizer):
         """One step of GRPO: sample, judge, update `epochs` times on that batch. Returns (group, numbers for the log).
@@ -304,6 +307,7 @@ class SFT(GRPO):
 
     The "rollout" is the gold solution, one per prompt, and the loss its mean negative log-likelihood.
     """
+    ignores = ("reward", "group_size", "temperature", "scale", "clip_low", "clip_high", "kl", "beta", "drop_zero_variance")
 
     def batch(self):
         return f"{self.prompts_per_step} gold solutions"
@@ -325,6 +329,9 @@ class SFT(GRPO):
 
     def loss(self, group, logp):
         return -masked_mean(logp, group.mask, self.aggregate)
+
+    def numbers(self, group):  # nothing is sampled or judged
+        return {"reward": None, "zero_std": None, "entropy": None, "kl": None, "stop": None, "len": group.mask.sum(1).mean().item()}
 
 
 METHODS = {"grpo": GRPO, "sft": SFT}

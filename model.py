@@ -84,6 +84,7 @@ class SharedPrompt:
         self.group_size = group_size
 
     def extend(self, k, v, start):
+        """Keys and values up to the end of k and v [B, H, T, D]: kept if they are the prompt's, else joined to the prompt's."""
         if start == 0:
             self.keys, self.values = k, v
             return k, v
@@ -103,6 +104,7 @@ class StaticCache:
         self.extend(prompt.repeated(prompt.keys), prompt.repeated(prompt.values), 0)
 
     def extend(self, k, v, start):
+        """Write k and v [B * G, H, T, D] at their positions; returns everything [B * G, H, S, D], zeros where nothing is yet."""
         end = start + k.shape[2]
         self.keys[:, :, start:end], self.values[:, :, start:end] = k, v
         return self.keys, self.values
@@ -121,7 +123,7 @@ class Block(nn.Module):
     def forward(self, x, rope=None, cache=None, start=0, skip=0):
         """x [B, T, C] at positions start .. start + T - 1 -> [B, T - skip, C], without the first `skip` positions.
 
-        cache holds this layer's keys and values of the positions before start, and takes those of x.
+        cache, a SharedPrompt or StaticCache, gives this layer's keys and values at the positions before start.
         """
         B, T, C = x.shape
         qkv = self.qkv(norm(x)).view(B, T, 3, self.n_head, C // self.n_head)  # [B, T, 3, H, D]
@@ -153,9 +155,9 @@ class GPT(nn.Module):
             nn.init.normal_(p, std=0.02)
 
     def speed_up(self, compile=False, bf16=False):
-        """Options for GPUs. bf16: matrix products in bfloat16 (weights, log-probs and the cache stay float32).
+        """Options for GPUs. compile: the blocks, by torch.compile; bf16: matrix products in bfloat16, weights in float32.
 
-        Both lose on a CPU at this size: compiling takes half a minute that a run of two cannot earn back.
+        Both lose on a CPU at this size (@@COMPILE@@).
         """
         self.bf16 = bf16
         if compile:

@@ -9,7 +9,7 @@ Each step draws one cell, then a batch of problems of that cell, and trains on t
 there is nothing to learn in them). What pretraining puts there is dialled, not hoped for:
 
     --overlap p    share of problems from the edge cells, in whole batches. Nested: the steps that are edge steps at 0.001
-                   are among those at 0.01, and all other steps see the same problems at every p. At 0, a scan of every
+                   are among those at 0.01 (at equal --steps and --seed), and all other steps see the same problems at every p. At 0, a scan of every
                    prompt drawn proves that none was an edge problem.
     --noise q      each written step is corrupted with probability q and the error propagates. The best a model can then do
                    is to answer depth d with probability about (1 - q')^d, where q' = 0.9 q is the chance that the
@@ -28,7 +28,7 @@ import torch
 import cli
 from evaluate import mean_masses
 from model import GPT, GPTConfig, save_checkpoint, token_logprobs
-from tasks import AXES, SHADOW_DIGIT0, SHADOW_NODE0, SPLITS, TASKS, VOCAB, copy_problems
+from tasks import AXES, SHADOW_DIGIT0, SHADOW_NODE0, SPLITS, TASKS, VOCAB, copy_problems, disguised_share
 
 EXPOSURES = {
     "none": "never (a sanity zero: nothing tells which shadow stands for which digit)",
@@ -46,7 +46,7 @@ def first_ranks(share, steps, seed, purpose):
 
 
 class Mixture:
-    """Which problems each step trains on: a function of (seed, step) alone, so a resumed run needs no data position."""
+    """Which problems each step trains on: a function of the flags and the step, so a resumed run needs no data position."""
 
     def __init__(self, args):
         self.args = args
@@ -169,6 +169,8 @@ def check(args):
             raise cli.CommandError(f"--context {args.context}: the {args.axis} axis of {name} needs at least {longest} tokens")
     if args.exposure != "none" and args.axis != "tokens":
         raise cli.CommandError(f"--exposure {args.exposure}: only the tokens axis has shadow symbols to expose; add --axis tokens")
+    if args.until is not None and not args.eval_every:
+        raise cli.CommandError(f"--until {args.until}: needs the mass measured along the way, so --eval-every of at least 1")
     try:
         return names, GPTConfig(len(VOCAB), args.context, args.layers, args.heads, args.width, args.position, not args.untied)
     except ValueError as error:
@@ -230,6 +232,8 @@ def main(argv=None):
             if stopped():
                 raise SystemExit(cli.interrupted(parser.prog, done, args.steps, args.out))
     print(f"scan: {scanned['problems']:,} problems drawn, {scanned['edge']:,} of them from the edge cells of the {args.axis} axis")
+    if args.axis == "composition":
+        print(f"of the held-out words of depth 2, {disguised_share(2):.0%} compute what some seen word of up to depth 3 computes too")
     print(f"saved {args.out} after {done} steps, {cli.duration(log.seconds())}")
 
 

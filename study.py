@@ -13,6 +13,7 @@ Every run is a process of its own, with one thread, through the same scripts tha
 lie in --out, and its command is the first line of its log. A run that is done is not run again; Ctrl-C, or a crash, loses
 nothing; a run that fails is reported and the others go on.
 """
+import argparse
 import json
 import os
 import shlex
@@ -66,7 +67,7 @@ def quick_grid(args):
     jobs = []
     common = ["--threads", "1", "--device", args.device]
     for seed in range(args.first_seed, args.first_seed + args.seeds):
-        for overlap in args.overlaps:
+        for overlap in dict.fromkeys(args.overlaps):
             folder = os.path.join(args.out, f"{args.task}-{args.axis}-overlap{overlap:g}-seed{seed}")
             path = {arm: os.path.join(folder, f"{arm}.pt") for arm in ARMS}
             say = f"overlap {overlap:g}" + (f" seed {seed}" if args.seeds > 1 else "")
@@ -140,10 +141,10 @@ def steps_done(job):
 
 # -------------------------------------------------------------------------------------------------------------- running
 
-def start(job, again):
+def start(job):
     """Start the job's process; one that was interrupted goes on where it stopped."""
     os.makedirs(os.path.dirname(job.out), exist_ok=True)
-    extra = saved_run(job) if again and job.script != "evaluate" else None
+    extra = saved_run(job) if job.script != "evaluate" else None
     argv = job.argv + (["--resume"] if extra and 0 < extra["step"] and not extra["finished"] else [])
     if "--resume" in argv and "--init" in argv:  # a resumed run has its own copy of everything
         i = argv.index("--init")
@@ -180,7 +181,7 @@ def run(jobs, at_once):
                 if stopped():
                     break
                 waiting.remove(job)
-                running[job] = (start(job, again=True), time.perf_counter())
+                running[job] = (start(job), time.perf_counter())
                 jobs_begun.append(job)
             for job, (process, since) in list(running.items()):
                 if process.poll() is None:
@@ -233,13 +234,15 @@ def collect(jobs):
     return masses
 
 
-T_975 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}  # Student's t, by degrees of freedom
+# The 97.5 % point of Student's t for 1, 2, ... 20 degrees of freedom; with more, the last one is a little too wide.
+T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
+         2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086)
 
 
 def over_seeds(values):
     """(mean, half-width of the 95 % Student t interval or None) of one number per seed. One seed is not an interval."""
     n = len(values)
-    return float(np.mean(values)), None if n < 2 else float(T_975.get(n - 1, 1.96) * np.std(values, ddof=1) / n ** 0.5)
+    return float(np.mean(values)), None if n < 2 else float(T_975[min(n - 1, 20) - 1] * np.std(values, ddof=1) / n ** 0.5)
 
 
 def cell_text(masses, key, k):
@@ -251,12 +254,12 @@ def report(jobs, args):
     """The closing table, chart and sentence."""
     masses = collect(jobs)
     if not masses:
-        raise cli.CommandError(f"--out {args.out}: nothing evaluated yet; run without --report first")
+        raise cli.CommandError(f"--out {args.out}: nothing is evaluated there yet, so there is nothing to report")
     overlaps = list(dict.fromkeys(o for o, _, _ in masses))
     n_seeds = len(next(iter(masses.values())))
     print(f"\nExact chance that one of k samples is right ({args.task}, {args.axis} axis, {n_seeds} seed{'s' if n_seeds > 1 else ''}"
           + (", ± Student t 95 %" if n_seeds > 1 else "") + ")\n")
-    header = ["seen", "split", "cells", *["base", "+id", "+edge"] * len(SHOWN_KS)]
+    header = ["overlap", "split", "cells", *["base", "+id", "+edge"] * len(SHOWN_KS)]
     names = {s: ", ".join(str(c) for c in evaluate.AXES[args.task][args.axis][s]) for s in SPLITS}
     rows = [[f"{float(overlap):.0%}", split, names[split] if len(names[split]) < 22 else "",
              *(cell_text(masses, (overlap, arm, split), k) for k in SHOWN_KS for arm in ARMS)] for overlap in overlaps for split in SPLITS]
@@ -268,13 +271,12 @@ def report(jobs, args):
     print("".join(over).rstrip())
     for i, line in enumerate(lines):
         print(line + ("\n" if i > 1 and (i - 1) % len(SPLITS) == 0 and i + 1 < len(lines) else ""))
-    print("\nseen: share of pretraining problems from the edge cells;  d4 l4: depth 4, length 4;  pass@1 is the mean mass\n"
+    print("\noverlap: share of pretraining problems from the edge cells;  d4 l4: depth 4, length 4;  pass@1 is the mean mass\n"
           "base: after pretraining;  +id, +edge: after GRPO on that split, from the same base")
     ks = [2 ** i for i in range(21)]
     for overlap in overlaps:
-        series = {f"{split}, {label}": [np.mean([evaluate.exact_pass_at_k(m, k).mean() for m in masses[overlap, arm, split]]) for k in ks]
-                  for split, arm, label in (("id", "base", "base"), ("id", "grpo-id", "GRPO on id"),
-                                            ("edge", "base", "base"), ("edge", "grpo-edge", "GRPO on edge"))}
+        series = {f"{split}, {ARMS[arm]}": [np.mean([evaluate.exact_pass_at_k(m, k).mean() for m in masses[overlap, arm, split]]) for k in ks]
+                  for split in ("id", "edge") for arm in ("base", f"grpo-{split}")}
         print(f"\n{float(overlap):.0%} of pretraining from the edge cells\n{evaluate.chart(series, ks)}")
     print("\n" + sentence(masses, overlaps))
 
@@ -339,7 +341,7 @@ def main(argv=None):
     args = build_parser().parse_args(argv)
     if args.axis not in evaluate.AXES[args.task]:
         raise cli.CommandError(f"--axis {args.axis}: {args.task} has no such axis; it has {', '.join(evaluate.AXES[args.task])}")
-    cli.set_device(cli.argparse.Namespace(device=args.device, threads=1))
+    cli.set_device(argparse.Namespace(device=args.device, threads=1))
     jobs = quick_grid(args)
     if args.only is not None:
         jobs = select(jobs, args.only)
@@ -356,7 +358,7 @@ def main(argv=None):
     cli.check_writable(os.path.join(args.out, "probe"))
     began = time.perf_counter()
     failed = run(jobs, args.jobs)
-    if args.only is None or any(j.script == "evaluate" for j in jobs):
+    if collect(jobs):
         report(jobs, args)
     print(f"\n{cli.duration(time.perf_counter() - began)} with {args.jobs} processes; everything is in {args.out}, each run's command on the first line of its log")
     if failed:

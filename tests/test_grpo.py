@@ -92,6 +92,15 @@ def test_what_stands_behind_the_mask_cannot_make_a_nan():
     assert loss == -1 and logp.grad.tolist() == [[-1, 0, 0]]
 
 
+def test_what_follows_eos_has_log_prob_zero_for_policy_and_reference_too():
+    """As for the sampler: a PAD that nobody sampled has an extreme log-ratio, and exp of that would make the KL a nan."""
+    method = algorithm(kl="k3_loss", beta=1.0)
+    group = rolled_out(method)
+    after = group.mask == 0
+    assert after.any() and (token_logprobs(method.policy, group.tokens, group.start)[after] < -1).all()
+    assert (group.ref_logp[after] == 0).all() and (method.forward(group)[after] == 0).all()
+
+
 def test_kl_estimates():
     logp, ref = torch.tensor([[0.0, -1.0]]), torch.tensor([[0.0, -3.0]])
     assert close(kl_estimate(logp, ref, "k1"), [[0, 2]]) and close(kl_estimate(logp, ref, "k2"), [[0, 2]])

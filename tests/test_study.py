@@ -50,10 +50,10 @@ def test_killed_and_started_again_it_ends_in_the_same_results(tmp_path, capsys):
 
 def test_a_run_that_fails_is_reported_and_the_others_go_on(tmp_path, monkeypatch, capsys):
     start = study.start
-    def sabotage(job, again):
+    def sabotage(job):
         if "edge" in job.name:
             job.argv = [*job.argv, "--no-such-flag"]
-        return start(job, again)
+        return start(job)
     monkeypatch.setattr(study, "start", sabotage)
     grid = [j for j in study.quick_grid(study.build_parser().parse_args([*SMALL, "--overlaps", "0", "--out", str(tmp_path)]))]
     failed = study.run(grid, 2)
