@@ -112,8 +112,8 @@ def add_device_flags(parser):
 
 
 def add_speed_flags(parser):
-    parser.add_argument("--compile", action="store_true", help="compile the blocks; for GPUs, on a CPU it loses")
-    parser.add_argument("--bf16", action="store_true", help="matrix products in bfloat16; for GPUs, on a CPU it loses")
+    parser.add_argument("--compile", action="store_true", help="compile the blocks; takes a minute on a CPU")
+    parser.add_argument("--bf16", action="store_true", help="matrix products in bfloat16: faster where the hardware has it, coarser log-probs")
 
 
 def keep_freed_memory():

@@ -317,8 +317,8 @@ def test_every_flag_has_its_line_of_help(script):
 # ---------------------------------------------------------------------------------------------------------------- README
 
 SMALLER = {
-    "pretrain": ["--steps", "3", "--batch-size", "4", "--eval-every", "0", "--eval-prompts", "2"],
-    "finetune": ["--steps", "2", "--prompts-per-step", "2", "--group-size", "3", "--eval-prompts", "2"],
+    "pretrain": ["--steps", "3", "--batch-size", "4", "--eval-every", "3", "--eval-prompts", "2"],
+    "finetune": ["--steps", "2", "--prompts-per-step", "2", "--eval-prompts", "2"],
     "evaluate": ["--prompts", "4"],
     "study": ["--pretrain-steps", "2", "--grpo-steps", "1", "--prompts", "4"],
     "bench": ["--repeats", "1", "--small"],
