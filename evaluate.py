@@ -105,6 +105,23 @@ def split_masses(model, task, axis, n, temperature=1.0, splits=SPLITS):
             for split in splits}
 
 
+def families(task, axis):
+    """The task names that --task stands for. Raises CommandError if one of them has no such axis."""
+    names = list(TASKS) if task == "both" else [task]
+    for name in names:
+        if axis not in AXES[name]:
+            raise cli.CommandError(f"--axis {axis}: {name} has no such axis; it has {', '.join(AXES[name])}")
+    return names
+
+
+def check_context(where, context, names, axis):
+    """Raise CommandError, naming where the context was set, if some cell of the axis does not fit into it."""
+    for name in names:
+        need = max(TASKS[name].prompt_len(c) + TASKS[name].solution_len(c) for cells in AXES[name][axis].values() for c in cells)
+        if need > context:
+            raise cli.CommandError(f"{where}: a context of {context} tokens is too short for the {axis} axis of {name}, which needs {need}")
+
+
 def mean_masses(model, tasks, axis, n, temperature=1.0, splits=SPLITS):
     """{split: mean exact mass}, cells weighing alike, over one or several tasks: the numbers of a training log."""
     masses = [split_masses(model, task, axis, n, temperature, splits) for task in tasks]
@@ -224,20 +241,7 @@ def resolve(args, extra):
     """(task names, axis) from the flags or, where they are silent, from the checkpoint's own flags."""
     saved = extra.get("args", {})
     task, axis = args.task or saved.get("task") or "arithmetic", args.axis or saved.get("axis") or "depth"
-    tasks = list(TASKS) if task == "both" else [task]
-    for name in tasks:
-        if axis not in AXES[name]:
-            raise cli.CommandError(f"--axis {axis}: {name} has no such axis; it has {', '.join(AXES[name])}")
-    return tasks, axis
-
-
-def check_context(model, path, cells_by_task):
-    for task, cells in cells_by_task.items():
-        for cell in cells:
-            need = TASKS[task].prompt_len(cell) + TASKS[task].solution_len(cell)
-            if need > model.config.context:
-                raise cli.CommandError(f"{path}: its context of {model.config.context} tokens is too short for {task} cell "
-                                       f"{cell}, which needs {need}")
+    return families(task, axis), axis
 
 
 def complete_prompt(text, models, args, generator):
@@ -318,7 +322,7 @@ def main(argv=None):
 
     tasks, axis = resolve(args, loaded[0][1])
     for (_, model), path in zip(models, args.ckpt):
-        check_context(model, path, {t: [c for cells in AXES[t][axis].values() for c in cells] for t in tasks})
+        check_context(path, model.config.context, tasks, axis)
     for path in filter(None, (args.csv, args.json)):
         cli.check_writable(path)
     if args.show:

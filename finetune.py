@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 import cli
-from evaluate import mean_masses
+from evaluate import check_context, families, mean_masses
 from grpo import METHODS, REWARDS
 from model import load_checkpoint, save_checkpoint
 from tasks import AXES, SPLITS, TASKS
@@ -87,14 +87,8 @@ def main(argv=None):
     args, saved = cli.parse(parser, argv)
     policy, reference, base, saved = starting_point(args, saved)
     args.task, args.axis = args.task or base.get("task") or "arithmetic", args.axis or base.get("axis") or "depth"
-    names = list(TASKS) if args.task == "both" else [args.task]
-    for name in names:
-        if args.axis not in AXES[name]:
-            raise cli.CommandError(f"--axis {args.axis}: {name} has no such axis; it has {', '.join(AXES[name])}")
-        longest = max(TASKS[name].prompt_len(c) + TASKS[name].solution_len(c) for cells in AXES[name][args.axis].values() for c in cells)
-        if policy.config.context < longest:
-            raise cli.CommandError(f"--init {args.init}: its context of {policy.config.context} tokens is too short for the "
-                                   f"{args.axis} axis of {name}, which needs {longest}")
+    names = families(args.task, args.axis)
+    check_context(f"--init {args.init}", policy.config.context, names, args.axis)
     device = cli.set_device(args)
     for key in METHODS[args.method].ignores:
         if getattr(args, key) != parser.get_default(key):

@@ -11,7 +11,7 @@ where ratio = exp(logp - old_logp) per token. That is all of GRPO (Shao et al. 2
 clipped objective, with a group of samples in place of a learned critic. A variant is a subclass that overrides the boxes it
 changes, and nothing else.
 
-How this departs from the paper, each a flag: no KL by default (`--kl`), and the paper's per-token k3 loss beside the KL in
+How this departs from the paper: no KL by default (`--kl`), and the paper's per-token k3 loss beside the KL in
 the reward; one update per batch by default (`--epochs`), so that the clip never binds; a batch with no signal at all is
 skipped rather than stepped on by the optimizer's momentum. The group std is the sample std (n - 1), as in TRL and verl.
 
@@ -146,6 +146,8 @@ class Group:
         rows = (prompts[:, None] * self.size + torch.arange(self.size, device=prompts.device)).flatten()
         pick = {name: getattr(self, name)[rows] for name in ("tokens", "old_logp", "mask", "ref_logp", "advantages")
                 if getattr(self, name) is not None}
+        if self.rewards is not None:
+            pick["rewards"] = self.rewards[prompts]
         return replace(self, prompts=self.prompts[prompts.cpu().numpy()], **pick)
 
 

@@ -17,7 +17,7 @@ there is nothing to learn in them). What pretraining puts there is dialled, not 
     --exposure     on the tokens axis: what the shadow symbols were seen in (none, copy, atoms, full).
 
 Optimiser: Muon (torch.optim.Muon; Jordan 2024) on the 2-D matrices of the blocks, AdamW on the embeddings. Measured on
-these tasks it needs a fraction of AdamW's time (`python bench.py --recipes`).
+these tasks it took two fifths of AdamW's time (`python bench.py --recipes`).
 
 Departures from nanoGPT's train.py: argparse for flags, data keyed by (seed, step, cell) instead of a stream, so that resuming
 and comparing mixtures are exact; no gradient accumulation, no distributed training.
@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 import cli
-from evaluate import mean_masses
+from evaluate import check_context, families, mean_masses
 from model import GPT, GPTConfig, save_checkpoint, token_logprobs
 from tasks import AXES, SHADOW_DIGIT0, SHADOW_NODE0, SPLITS, TASKS, VOCAB, copy_problems, disguised_share
 
@@ -160,13 +160,8 @@ def build_parser():
 
 
 def check(args):
-    names = list(TASKS) if args.task == "both" else [args.task]
-    for name in names:
-        if args.axis not in AXES[name]:
-            raise cli.CommandError(f"--axis {args.axis}: {name} has no such axis; it has {', '.join(AXES[name])}")
-        longest = max(TASKS[name].prompt_len(c) + TASKS[name].solution_len(c) for cells in AXES[name][args.axis].values() for c in cells)
-        if args.context < longest:
-            raise cli.CommandError(f"--context {args.context}: the {args.axis} axis of {name} needs at least {longest} tokens")
+    names = families(args.task, args.axis)
+    check_context(f"--context {args.context}", args.context, names, args.axis)
     if args.exposure != "none" and args.axis != "tokens":
         raise cli.CommandError(f"--exposure {args.exposure}: only the tokens axis has shadow symbols to expose; add --axis tokens")
     if args.until is not None and not args.eval_every:

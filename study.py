@@ -339,8 +339,7 @@ def select(jobs, text):
 @cli.script
 def main(argv=None):
     args = build_parser().parse_args(argv)
-    if args.axis not in evaluate.AXES[args.task]:
-        raise cli.CommandError(f"--axis {args.axis}: {args.task} has no such axis; it has {', '.join(evaluate.AXES[args.task])}")
+    evaluate.families(args.task, args.axis)
     cli.set_device(argparse.Namespace(device=args.device, threads=1))
     jobs = quick_grid(args)
     if args.only is not None:
