@@ -245,17 +245,15 @@ class GRPO:
         group.rewards = self.rewards(group)
         group.advantages = self.advantages(group)
         numbers = self.numbers(group)
-        kept = torch.arange(len(group.prompts), device=self.device)
-        if self.drop_zero_variance:
-            kept = kept[~self.zero_variance(group)]
-        batch = group.only(kept)
-        if len(kept) == 0 or self.kl != "k3_loss" and not batch.advantages.any():
+        batch = group.only((~self.zero_variance(group)).nonzero().flatten()) if self.drop_zero_variance else group
+        teaching = self.teaches(batch).nonzero().flatten()
+        if len(teaching) == 0:
             return group, {**numbers, "clip": 0.0, "grad": 0.0, "loss": 0.0}  # nothing to learn from: leave the weights alone
 
         for _ in range(self.epochs):
             optimizer.zero_grad()
             total = clip = 0.0
-            for prompts in torch.arange(len(kept), device=self.device).split(self.micro_batch or len(kept)):
+            for prompts in teaching.split(self.micro_batch or len(teaching)):
                 part = batch.only(prompts)
                 # so that the sum over parts is the whole batch's mean, whichever way tokens are averaged
                 weight = part.mask.sum().item() / batch.mask.sum().item() if self.aggregate == "token" else len(part.tokens) / len(batch.tokens)
@@ -273,6 +271,13 @@ class GRPO:
     def batch(self):
         """What one step consumes, in words."""
         return f"{self.prompts_per_step} prompts x {self.group_size} completions"
+
+    def teaches(self, group):
+        """[P] bool: groups whose loss has a gradient. The others count in the mean, but need no forward and backward pass:
+        late in training, half the groups or more are all right."""
+        if self.kl == "k3_loss":
+            return torch.ones(len(group.prompts), dtype=torch.bool, device=self.device)
+        return (group.advantages.view(len(group.prompts), -1) != 0).any(dim=1)
 
     def zero_variance(self, group):
         """[P] bool: groups whose rewards are all equal."""

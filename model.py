@@ -50,9 +50,45 @@ class GPTConfig:
             raise ValueError(f"n_embd / n_head must be an even whole number, got {self.n_embd} / {self.n_head}")
 
 
+class RMSNorm(torch.autograd.Function):
+    """x / sqrt(mean(x^2) + eps) over the last dimension (Zhang and Sennrich 1910.07467), without a gain.
+
+    F.rms_norm is the same with its derivative put together from parts: 4.8 ms forward and backward for 11,264 rows of 64
+    on one core, this 2.5; for queries and keys, 90,112 rows of 16, 11.5 ms and 6.2.
+    """
+    @staticmethod
+    def forward(ctx, x):
+        scale = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(1e-6).rsqrt_()
+        y = x * scale
+        ctx.save_for_backward(y, scale)
+        return y
+
+    @staticmethod
+    def backward(ctx, grad):
+        y, scale = ctx.saved_tensors
+        return torch.addcmul(grad, y, (grad * y).mean(-1, keepdim=True), value=-1).mul_(scale)
+
+
+class SquaredReLU(torch.autograd.Function):
+    """max(x, 0)^2 (So et al. 2109.08668). F.relu(x).square() takes twice the time: 13.8 ms forward and backward for 11,264
+    rows of 256 on one core, this 7.9."""
+    @staticmethod
+    def forward(ctx, x):
+        positive = F.relu(x)
+        ctx.save_for_backward(positive)
+        return positive * positive
+
+    @staticmethod
+    def backward(ctx, grad):
+        positive, = ctx.saved_tensors
+        return (grad * positive).mul_(2)
+
+
 def norm(x):
-    """RMSNorm (Zhang and Sennrich 1910.07467) without a gain: x [..., C] scaled to root mean square 1."""
-    return F.rms_norm(x, x.shape[-1:])
+    return RMSNorm.apply(x) if torch.is_grad_enabled() else F.rms_norm(x, x.shape[-1:], eps=1e-6)  # sampling: one kernel, not six
+
+
+squared_relu = SquaredReLU.apply
 
 
 def rotate(x, turns):
@@ -134,7 +170,7 @@ class Block(nn.Module):
             k, v = cache.extend(k, v, start)
         y = attend(q, k, v, start).transpose(1, 2)                                    # [B, T, H, D]
         x = x[:, skip:] + self.out(y.reshape(B, T, C)[:, skip:])
-        return x + self.down(F.relu(self.up(norm(x))).square())
+        return x + self.down(squared_relu(self.up(norm(x))))
 
 
 class GPT(nn.Module):

@@ -88,10 +88,51 @@ def edge_problems(task, axis, prompts):
 
 # --------------------------------------------------------------------------------------------------------- the optimizer
 
+def orthogonalize(x, steps=5):
+    """The orthogonal matrix nearest to each of x [n, rows, columns], rows <= columns, roughly: singular values 0.7 to 1.2.
+
+    Newton-Schulz iteration: x becomes a x + b (x x') x + c (x x')^2 x, which drives every singular value towards 1. These
+    coefficients trade exactness for speed from small values (Jordan, "Muon: an optimizer for hidden layers", 2024).
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum, then the nearest orthogonal matrix as the update: every direction of a weight matrix moves alike (Jordan 2024).
+
+    The same rule as torch.optim.Muon with adjust_lr_fn="match_rms_adamw" (updates as large as AdamW's, so that one learning
+    rate serves both; Liu et al. 2502.16982), which orthogonalises one matrix after the other, in bfloat16: 12.9 ms for this
+    model's eight on one core, when forward and backward together take 19. In float32 and by batches of one shape: 3.0 ms.
+    """
+
+    def __init__(self, matrices, lr, momentum=0.95, weight_decay=0.0):
+        super().__init__(matrices, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            momentum, shapes = group["momentum"], {}
+            for p in group["params"]:
+                if p not in self.state:
+                    self.state[p]["average"] = torch.zeros_like(p)
+                average = self.state[p]["average"].lerp_(p.grad, 1 - momentum)
+                update = p.grad.lerp(average, momentum)                                       # Nesterov
+                update = update if p.shape[0] <= p.shape[1] else update.T
+                shapes.setdefault(update.shape, []).append((p, update))
+            for shape, pairs in shapes.items():
+                for (p, _), update in zip(pairs, orthogonalize(torch.stack([update for _, update in pairs]))):
+                    p.mul_(1 - group["lr"] * group["weight_decay"])
+                    p.add_(update if p.shape == shape else update.T, alpha=-group["lr"] * 0.2 * max(shape) ** 0.5)
+
+
 def make_optimizers(model, kind, lr, weight_decay=0.0):
     """Muon on the blocks' matrices beside AdamW on the embeddings, at one learning rate; or ("adamw") AdamW on everything.
 
-    match_rms_adamw scales Muon's orthogonal updates to the size that AdamW's have, so that one rate serves both.
     Momentum 0.8: with the usual 0.95 one seed in three was at mass 0.78 when the others had arrived (1200 steps, noise 0);
     with 0.8 all five that were tried had.
     """
@@ -99,7 +140,7 @@ def make_optimizers(model, kind, lr, weight_decay=0.0):
         return [torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)]
     blocks = [p for name, p in model.named_parameters() if name.startswith("blocks")]
     rest = [p for name, p in model.named_parameters() if not name.startswith("blocks")]
-    return [torch.optim.Muon(blocks, lr=lr, momentum=0.8, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"),
+    return [Muon(blocks, lr, momentum=0.8, weight_decay=weight_decay),
             torch.optim.AdamW(rest, lr=lr, weight_decay=weight_decay)]
 
 
@@ -144,10 +185,10 @@ def build_parser():
     add("--until", type=cli.share, help="stop early once the mean exact id mass reaches this")
     add("--batch-size", type=cli.count, default=64, help="problems per step")
     add("--optimizer", choices=["muon", "adamw"], default="muon", help="muon: Muon on matrices, AdamW on embeddings")
-    add("--lr", type=cli.positive, default=1e-2, help="learning rate (with --optimizer adamw, 3e-3 is a better choice)")
+    add("--lr", type=cli.positive, default=1.5e-2, help="learning rate (with --optimizer adamw, 3e-3 is a better choice)")
     add("--weight-decay", type=cli.nonnegative, default=0.0, help="decoupled weight decay")
     add("--warmup", type=cli.natural, default=20, help="steps of linear warm-up")
-    add("--decay", type=cli.share, default=0.5, help="share of steps, at the end, of linear decay to zero")
+    add("--decay", type=cli.share, default=1.0, help="share of steps, at the end, of linear decay to zero")
     add("--layers", type=cli.count, default=2, help="blocks")
     add("--heads", type=cli.count, default=4, help="attention heads")
     add("--width", type=cli.count, default=64, help="embedding width")

@@ -262,6 +262,27 @@ def test_a_group_that_says_nothing_contributes_nothing(kl):
     assert close(dropped, 4 * kept, 1e-10)  # one group of four remains; on policy, k3 has no gradient
 
 
+@pytest.mark.parametrize("aggregate", ["sequence", "token", "constant"])
+def test_groups_without_a_gradient_are_left_out_of_the_pass_but_not_of_the_mean(aggregate):
+    rows = []
+    class Fixed(GRPO):
+        def rewards(self, group):
+            r = torch.zeros(4, 5)
+            r[1, 2], r[3] = 1, 1
+            return r
+        def forward(self, group):
+            rows.append(len(group.tokens))
+            return super().forward(group)
+    class Thorough(Fixed):
+        def teaches(self, group):
+            return torch.ones(4, dtype=torch.bool)
+    def gradient(cls):
+        method = algorithm(cls, dtype=torch.float64, max_grad_norm=1e9, aggregate=aggregate)
+        method.step(torch.optim.SGD(method.parameters(), lr=0.0))
+        return torch.cat([p.grad.flatten() for p in method.parameters()])
+    assert close(gradient(Fixed), gradient(Thorough), 1e-12) and rows == [5, 20]
+
+
 def test_dropping_every_group_is_safe():
     method = algorithm(reward="trace", tasks=[("arithmetic", Cell(4, 4))], drop_zero_variance=True, kl="k3_loss", beta=1.0)
     _, numbers = method.step(torch.optim.SGD(method.parameters(), lr=1.0))

@@ -4,9 +4,11 @@ import os
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 import model as model_module
-from model import GPT, CheckpointError, GPTConfig, generate, load_checkpoint, sample, save_checkpoint, token_logprobs
+from model import (GPT, CheckpointError, GPTConfig, RMSNorm, generate, load_checkpoint, norm, sample, save_checkpoint, squared_relu,
+                   token_logprobs)
 from tasks import EOS, PAD
 
 
@@ -149,3 +151,12 @@ def test_a_full_disk_keeps_the_old_checkpoint(tmp_path, monkeypatch, when):
     monkeypatch.undo()
     assert error.value.filename == str(path) and error.value.errno == errno.ENOSPC
     assert load_checkpoint(path)[1]["step"] == 1 and os.listdir(tmp_path) == ["m.pt"]
+
+
+@pytest.mark.parametrize("function,formula", [
+    (RMSNorm.apply, lambda x: x * (x.square().mean(-1, keepdim=True) + 1e-6).rsqrt()), (squared_relu, lambda x: F.relu(x).square())])
+def test_derivatives_written_by_hand(function, formula):
+    x = torch.randn(3, 5, 8, dtype=torch.float64, requires_grad=True)
+    assert torch.allclose(function(x), formula(x), atol=1e-12) and torch.autograd.gradcheck(function, x)
+    with torch.no_grad():
+        assert torch.allclose(norm(x), RMSNorm.apply(x), atol=1e-12)  # the kernel that sampling uses
