@@ -52,6 +52,34 @@ def log_mass(model, prompts, solutions, temperature=1.0, chunk=2048):
     return torch.cat(parts).numpy()
 
 
+@torch.no_grad()
+def step_log_mass(model, task, prompts, solutions, temperature=1.0):
+    """Exact log-probability [n, d] (float64) of each whole step of solutions [n, S], given the prompt and all steps before."""
+    device = next(model.parameters()).device
+    tokens = torch.as_tensor(np.hstack([prompts, solutions]), device=device)
+    logp = token_logprobs(model, tokens, prompts.shape[1], temperature).cpu().double().numpy()
+    ends = [*TASKS[task].layout(prompts)[0][:-1], solutions.shape[1]]
+    return np.diff(logp.cumsum(1)[:, np.array(ends) - 1], axis=1, prepend=0)
+
+
+def tilted_steps(steps, beta):
+    """The tilted policy's log-probability [n, d] of each right step, from the base's (the per-token form of
+    pi* ~ pi0 exp(r / beta); it multiplies up to logit Q* = logit Q0 + 1 / beta).
+
+    On a right prefix pi*(step t) = pi0(step t) (1 + c V(after t)) / (1 + c V(before t)), with c = e^(1 / beta) - 1 and V the base's
+    probability of still ending right: the product of the steps that are left. On a wrong prefix V is 0, and pi* = pi0.
+
+    >>> steps = np.log([[0.8, 0.5]])
+    >>> q, tilted = np.exp(steps.sum()), np.exp(tilted_steps(steps, beta=1.0).sum())
+    >>> bool(np.isclose(np.log(tilted / (1 - tilted)), np.log(q / (1 - q)) + 1))
+    True
+    """
+    before = steps[:, ::-1].cumsum(1)[:, ::-1]                       # log V before each step
+    after = np.hstack([before[:, 1:], np.zeros((len(steps), 1))])
+    c = math.expm1(1 / beta)
+    return steps + np.log1p(c * np.exp(after)) - np.log1p(c * np.exp(before))
+
+
 def exact_pass_at_k(log_mass, k):
     """Probability [n] that at least one of k independent samples is right, from exact log masses [n]: 1 - (1 - Q)^k.
 
@@ -223,6 +251,7 @@ def build_parser():
         help="the base again at these temperatures: what cold sampling alone would buy")
     add("--samples", type=cli.natural, default=0, metavar="N", help="also sample N completions a prompt: unbiased pass@k beside the exact one")
     add("--show", type=cli.natural, default=0, metavar="N", help="print N problems per split with every model's completion")
+    add("--per-step", action="store_true", help="also the probability of each written step, after right steps and after an error (arithmetic)")
     add("--prompt", metavar="TEXT", help="complete this prompt instead, with its exact mass")
     add("--csv", metavar="FILE", help="write every prompt's log mass")
     add("--json", metavar="FILE", help="write the table, and every prompt's log mass")
@@ -298,6 +327,33 @@ def show_problems(models, tasks, axis, args, generator):
     print("\n✗ marks a step that differs from the solution; an early error makes all later states wrong too")
 
 
+def steps_table(models, extras, axis, n, temperature):
+    """--per-step: one record for each id cell, model, step and prefix: the mean probability of the next whole step.
+
+    prefix "right": of the right step, after right ones; "corrupted": of the step that follows from a first state with one wrong
+    digit. `law` is what the tilted policy would do; only a run with --kl k1_reward has one.
+    """
+    records = []
+    for cell in AXES["arithmetic"][axis]["id"]:
+        problems = eval_problems("arithmetic", cell, n)
+        chains = {"right": problems.solutions}
+        if cell.depth > 1:
+            chains["corrupted"] = TASKS["arithmetic"].wrong_chains(problems.prompts, np.random.default_rng(EVAL_SEED))
+        for prefix, solutions in chains.items():
+            base = step_log_mass(models[0][1], "arithmetic", problems.prompts, solutions, temperature)
+            for (name, model), extra in zip(models[1:], extras[1:]):
+                tuned, saved = step_log_mass(model, "arithmetic", problems.prompts, solutions, temperature), extra.get("args", {})
+                kl, beta = saved.get("kl", "none"), saved.get("beta", 0)
+                law = None if kl != "k1_reward" or not beta else tilted_steps(base, beta) if prefix == "right" else base
+                for t in range(prefix == "corrupted", cell.depth):
+                    records.append({"cell": str(cell), "depth": cell.depth, "arm": name, "kl": kl, "beta": beta, "step": t + 1, "prefix": prefix,
+                                    **{key: None if x is None else float(np.exp(x[:, t]).mean()) for key, x in (("base", base), ("tuned", tuned), ("law", law))}})
+    print("\nprobability of the next whole step: the right one after right steps, or the one that follows from a wrong first state")
+    print(table([[r["cell"], r["arm"], r["prefix"], r["step"], *("" if r[key] is None else f"{r[key]:.3f}" for key in ("base", "tuned", "law"))]
+                 for r in records], ["cell", "model", "prefix", "step", "base", "tuned", "law"]))
+    return records
+
+
 def summarise(masses, base=None):
     """One table row's numbers from log masses [n]: means, bootstrap intervals, and the share that fell below base [n]."""
     values = np.stack([exact_pass_at_k(masses, k) for k in KS], axis=1)   # [n, K]
@@ -323,17 +379,20 @@ def main(argv=None):
     tasks, axis = resolve(args, loaded[0][1])
     for (_, model), path in zip(models, args.ckpt):
         check_context(path, model.config.context, tasks, axis)
+    if args.per_step and ("arithmetic" not in tasks or len(models) < 2):
+        raise cli.CommandError("--per-step: compares checkpoints on arithmetic; name a base and at least one other")
     for path in filter(None, (args.csv, args.json)):
         cli.check_writable(path)
     if args.show:
         show_problems(models, tasks, axis, args, generator)
 
-    records, curves, measured = [], {}, {}
+    records, curves, measured, all_masses = [], {}, {}, {}
     for task in tasks:
         small = False
         measured[task] = {name: split_masses(model, task, axis, args.prompts, args.temperature) for name, model in models}
         cold = {f"{models[0][0]} T={t:g}" if t else f"{models[0][0]} greedy": split_masses(models[0][1], task, axis, args.prompts, t)
                 for t in args.cold}
+        all_masses[task] = {**measured[task], **cold}
         print(f"\n{task}, {axis} axis: exact pass@k at temperature {args.temperature:g}, {args.prompts} prompts a cell, "
               "bootstrap 95 % interval of pass@1 over prompts")
         rows = []
@@ -374,12 +433,16 @@ def main(argv=None):
     print(f"fell: share of prompts whose mass is below {models[0][0]}'s; stop: share of samples that end; entropy: nats per token")
     print("\n" + chart(curves, [2 ** i for i in range(21)]))
 
+    steps = []
+    if args.per_step:
+        steps = steps_table(models, [extra for _, extra in loaded], axis, args.prompts, args.temperature)
+
     if args.csv or args.json:
         prompts = {(t, c): [decode(p) for p in eval_problems(t, c, args.prompts).prompts]
                    for t in tasks for cells in AXES[t][axis].values() for c in cells}
         per_prompt = [{"model": name, "task": task, "axis": axis, "split": split, "cell": str(cell), "prompt": text,
                        "log_mass": float(lm) if lm > -np.inf else None}  # JSON has no infinity
-                      for task in tasks for name, by_split in measured[task].items() for split, cells in by_split.items()
+                      for task in tasks for name, by_split in all_masses[task].items() for split, cells in by_split.items()
                       for cell, masses in cells.items() for text, lm in zip(prompts[task, cell], masses)]
     if args.csv:
         with open(args.csv, "w", newline="", encoding="utf-8") as file:
@@ -388,7 +451,7 @@ def main(argv=None):
             writer.writerows(per_prompt)
     if args.json:
         with open(args.json, "w", encoding="utf-8") as file:
-            json.dump({"command": cli.command(parser, args), "args": vars(args), "temperature": args.temperature, "summary": records, "prompts": per_prompt}, file)
+            json.dump({"command": cli.command(parser, args), "args": vars(args), "temperature": args.temperature, "summary": records, "steps": steps, "prompts": per_prompt}, file)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ def build_parser():
     add("--task", choices=[*TASKS, "both"], help="task family to train on (default: the base's)")
     add("--axis", choices=sorted({a for axes in AXES.values() for a in axes}), help="axis (default: the base's)")
     add("--train-on", choices=list(TRAIN_ON), default="id", help="cells to draw prompts from; mix is id and edge in equal parts")
+    add("--depths", type=cli.count, nargs="+", metavar="D", help="instead: all cells of the axis with these depths, of whatever split")
     add("--reward", choices=list(REWARDS), default="trace", help="; ".join(f"{k}: {v}" for k, v in REWARDS.items()))
     add("--steps", type=cli.count, default=60, help="training steps")
     add("--prompts-per-step", type=cli.count, default=32, metavar="P", help="prompts per step")
@@ -61,8 +62,14 @@ def build_parser():
     return p
 
 
-def training_cells(task, axis, train_on):
+def training_cells(task, axis, train_on, depths=None):
     """[(task name, cell)] to draw batches from, each split with the same weight: shorter splits are repeated."""
+    if depths:
+        cells = [(t, c) for t in (TASKS if task == "both" else [task]) for s in SPLITS for c in AXES[t][axis][s] if c.depth in depths]
+        missing = set(depths) - {c.depth for _, c in cells}
+        if missing:
+            raise cli.CommandError(f"--depths {min(missing)}: the {axis} axis has no cell of that depth")
+        return cells
     splits = [[(t, c) for t in (TASKS if task == "both" else [task]) for c in AXES[t][axis][s]] for s in TRAIN_ON[train_on]]
     common = int(np.lcm.reduce([len(s) for s in splits]))
     return [pair for split in splits for pair in split * (common // len(split))]
@@ -97,7 +104,7 @@ def main(argv=None):
     torch.manual_seed(args.seed)
     method = METHODS[args.method](
         policy.to(device).speed_up(args.compile, args.bf16), reference.to(device).speed_up(args.compile, args.bf16),
-        training_cells(args.task, args.axis, args.train_on),
+        training_cells(args.task, args.axis, args.train_on, args.depths),
         **{k: getattr(args, k) for k in ("prompts_per_step", "group_size", "epochs", "temperature", "reward", "scale", "clip_low",
                                          "clip_high", "aggregate", "kl", "beta", "drop_zero_variance", "micro_batch", "max_grad_norm", "seed")})
     optimizer = torch.optim.AdamW(method.parameters(), lr=args.lr, weight_decay=0.0)

@@ -14,76 +14,36 @@ lie in --out, and its command is the first line of its log. A run that is done i
 nothing; a run that fails is reported and the others go on.
 """
 import argparse
+import csv
 import json
 import os
-import shlex
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 
 import numpy as np
 
 import cli
 import evaluate
 import finetune
+import grid
 import pretrain
+import verdicts
 from model import CheckpointError, load_checkpoint
+from readings import over_seeds
 from tasks import SPLITS
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SCRIPTS = {"pretrain": pretrain, "finetune": finetune, "evaluate": evaluate}
-SECONDS_PER_STEP = {"pretrain": 0.03, "finetune": 0.25}  # on one core, for the plan and the first minute's ETA
 ARMS = {"base": "base", "grpo-id": "GRPO on id", "grpo-edge": "GRPO on edge"}
 SHOWN_KS = ("1", "64", "1024")
+COLUMNS = ["part", "chain", "task", "axis", "overlap", "noise", "pretrain_steps", "setting", "seed", "arm", "split", "cell", "prompts",
+           "mass", "low", "high", "p4", "p16", "p64", "p256", "p1024", "p2^20", "fell", "base_mass", "seconds", "command"]
+STEP_COLUMNS = ["chain", "seed", "arm", "kl", "beta", "depth", "step", "prefix", "base", "tuned", "law"]
 
 
-# ------------------------------------------------------------------------------------------------------------- the grid
-
-@dataclass(eq=False)  # hashable by identity
-class Job:
-    """One run of one script: its flags, what it writes, and which jobs must be done before."""
-    name: str
-    script: str
-    argv: list
-    out: str
-    needs: tuple = ()
-    steps: int = 0
-
-    def weight(self):
-        """Expected seconds on one core."""
-        return SECONDS_PER_STEP.get(self.script, 0) * self.steps + 3
-
-    def log(self):
-        return os.path.splitext(self.out)[0] + ".log"
-
-    def command(self):
-        return shlex.join(["python", f"{self.script}.py", *self.argv])
-
-
-def quick_grid(args):
-    """The jobs of the quick form, in an order in which each follows what it needs."""
-    jobs = []
-    common = ["--threads", "1", "--device", args.device]
-    for seed in range(args.first_seed, args.first_seed + args.seeds):
-        for overlap in dict.fromkeys(args.overlaps):
-            folder = os.path.join(args.out, f"{args.task}-{args.axis}-overlap{overlap:g}-seed{seed}")
-            path = {arm: os.path.join(folder, f"{arm}.pt") for arm in ARMS}
-            say = f"overlap {overlap:g}" + (f" seed {seed}" if args.seeds > 1 else "")
-            jobs.append(Job(f"pretrain {say}", "pretrain",
-                            ["--task", args.task, "--axis", args.axis, "--overlap", f"{overlap:g}", "--noise", f"{args.noise:g}", "--steps", str(args.pretrain_steps),
-                             "--seed", str(seed), "--out", path["base"], *common], path["base"], (), args.pretrain_steps))
-            for split in ("id", "edge"):
-                out = path[f"grpo-{split}"]
-                jobs.append(Job(f"GRPO on {split} {say}", "finetune",
-                                ["--init", path["base"], "--train-on", split, "--steps", str(args.grpo_steps), "--seed", str(seed), "--out", out, *common],
-                                out, (path["base"],), args.grpo_steps))
-            out = os.path.join(folder, "masses.json")
-            jobs.append(Job(f"evaluate {say}", "evaluate", ["--ckpt", *path.values(), "--prompts", str(args.prompts), "--json", out, *common],
-                            out, tuple(path.values())))
-    return jobs
-
+# ------------------------------------------------------------------------------------------------------ what is done
 
 def done_outputs(jobs):
     """The outputs of the jobs that are done, and whose needs are done too."""
@@ -216,7 +176,7 @@ def last_line(path):
         return ([""] + file.read().strip().splitlines())[-1]
 
 
-# ------------------------------------------------------------------------------------------------------------ the answer
+# ------------------------------------------------------------------------------------------------------------ the masses
 
 def collect(jobs):
     """{(overlap, arm, split): [one array of per-prompt log masses for each seed]} from the evaluations that are done."""
@@ -226,7 +186,7 @@ def collect(jobs):
         if job.script == "evaluate" and job.out in done:
             with open(job.out, encoding="utf-8") as file:
                 prompts = json.load(file)["prompts"]
-            overlap = os.path.basename(os.path.dirname(job.out)).split("overlap")[1].split("-seed")[0]
+            overlap = f"{job.about['overlap']:g}"
             for arm in ARMS:
                 for split in SPLITS:
                     values = [p["log_mass"] for p in prompts if p["model"] == arm and p["split"] == split]
@@ -234,16 +194,60 @@ def collect(jobs):
     return masses
 
 
-# The 97.5 % point of Student's t for 1, 2, ... 20 degrees of freedom; with more, the last one is a little too wide.
-T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
-         2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086)
+# -------------------------------------------------------------------------------------------------------- what is kept
+
+def made(path):
+    """(seconds, command) of the run that wrote a checkpoint."""
+    extra = load_checkpoint(path)[1]
+    return round(extra["seconds"], 1), extra["command"]
 
 
-def over_seeds(values):
-    """(mean, half-width of the 95 % Student t interval or None) of one number per seed. One seed is not an interval."""
-    n = len(values)
-    return float(np.mean(values)), None if n < 2 else float(T_975[min(n - 1, 20) - 1] * np.std(values, ddof=1) / n ** 0.5)
+def keep(jobs, folder):
+    """Write what is evaluated to folder: study.csv (a row for each arm, split and cell), masses.npz (every prompt's log mass)
+    and steps.csv. Rows that are there already, of other chains or parts, stay."""
+    done, rows, steps, masses = done_outputs(jobs), [], [], {}
+    for job in jobs:
+        if job.script != "evaluate" or job.out not in done:
+            continue
+        with open(job.out, encoding="utf-8") as file:
+            result = json.load(file)
+        runs = {evaluate.names_of([path])[0]: made(path) for path in result["args"]["ckpt"]}
+        base = {(r["task"], r["split"], r["cell"]): r["pass"]["1"] for r in result["summary"] if r["model"] == "base"}
+        for r in result["summary"]:
+            k = r["pass"]
+            seconds, command = runs[r["model"].split(" ")[0]]
+            numbers = {"prompts": r["prompts"], "mass": k["1"], "low": r["low"]["1"], "high": r["high"]["1"], **{f"p{n}": k[n] for n in list(k)[1:]},
+                       "fell": r["fell"], "base_mass": base[r["task"], r["split"], r["cell"]], "seconds": seconds}
+            rows.append({**{c: job.about.get(c, "") for c in COLUMNS}, "task": r["task"], "arm": r["model"], "split": r["split"], "cell": r["cell"],
+                         **{c: f"{x:.6g}" if isinstance(x, float) else x for c, x in numbers.items()}, "command": command})
+        steps += [{"chain": job.about["chain"], "seed": job.about["seed"], **r, "kl": r["kl"].split("_")[0]} for r in result["steps"]]
+        for p in result["prompts"]:
+            key = "|".join((job.about["chain"], p["model"], p["split"], p["cell"]))
+            masses.setdefault((job.out, key), []).append(-np.inf if p["log_mass"] is None else p["log_mass"])
+    masses = {key: np.array(values, dtype=np.float32) for (_, key), values in masses.items()}
+    merge(os.path.join(folder, "study.csv"), COLUMNS, rows, ("part", "chain", "task", "arm", "split", "cell"))
+    merge(os.path.join(folder, "steps.csv"), STEP_COLUMNS, steps, ("chain", "arm", "depth", "step", "prefix"))
+    path = os.path.join(folder, "masses.npz")
+    if os.path.exists(path):
+        with np.load(path) as before:
+            masses = {**dict(before), **masses}
+    np.savez_compressed(path, **masses)
 
+
+def merge(path, columns, rows, key):
+    """Write rows to the CSV at path; those that are there already stay, unless a new row has the same key."""
+    kept = {}
+    if os.path.exists(path):
+        with open(path, newline="", encoding="utf-8") as file:
+            kept = {tuple(r[c] for c in key): r for r in csv.DictReader(file)}
+    kept.update({tuple(str(r[c]) for c in key): r for r in rows})
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(kept.values())
+
+
+# ---------------------------------------------------------------------------------------------------- the quick answer
 
 def cell_text(masses, key, k):
     mean, half = over_seeds([evaluate.exact_pass_at_k(m, int(k)).mean() for m in masses[key]])
@@ -308,28 +312,31 @@ def sentence(masses, overlaps):
 def build_parser():
     p = cli.Parser(__doc__, __file__)
     add = p.add_argument
-    add("--grid", choices=["quick"], default="quick", help="which set of runs")
-    add("--only", metavar="TEXT", help="only runs whose name contains this, and what they need")
-    add("--seeds", type=cli.count, default=1, help="seeds per cell; from 2 on the table has intervals")
+    add("--grid", choices=["quick", "all"], default="quick", help="quick: two bases of one axis; all: every part of the study (see grid.py)")
+    add("--only", metavar="TEXT", nargs="+", help="only runs whose name contains all of these words, such as dose or 'overlap 0.1', and what they need")
+    add("--seeds", type=cli.count, default=1, help="seeds per cell; from 2 on there are intervals")
     add("--first-seed", type=cli.natural, default=0, help="the first of them")
     add("--jobs", type=cli.count, default=min(2, os.cpu_count() or 1), help="processes at once, one thread each")
     add("--plan", action="store_true", help="print what would run and how long it should take")
-    add("--report", action="store_true", help="only the closing table, from what is done")
-    add("--task", choices=["arithmetic", "graph"], default="arithmetic", help="task family")
-    add("--axis", choices=["depth", "length", "tokens", "composition"], default="depth", help="axis")
-    add("--overlaps", type=cli.share, nargs="+", default=[0.0, 0.1], metavar="P", help="pretraining mixtures to compare")
+    add("--report", action="store_true", help="rebuild tables, verdicts and figures from the CSVs in --results; runs nothing")
+    add("--task", choices=["arithmetic", "graph"], default="arithmetic", help="task family of the quick grid")
+    add("--axis", choices=["depth", "length", "tokens", "composition"], default="depth", help="axis of the quick grid")
+    add("--overlaps", type=cli.share, nargs="+", metavar="P", help="pretraining mixtures to compare (default: quick 0 0.1, all 0 0.1 0.01 0.001)")
     add("--noise", type=cli.share, default=0.3, help="corruption of pretraining steps")
-    add("--pretrain-steps", type=cli.count, default=1500, metavar="N", help="steps of pretraining")
+    add("--pretrain-steps", type=cli.count, default=1000, metavar="N", help="steps of pretraining")
     add("--grpo-steps", type=cli.count, default=60, metavar="N", help="steps of GRPO")
+    add("--law-steps", type=cli.count, default=240, metavar="N", help="steps of GRPO where it should end, for the laws and saturation")
+    add("--oracle-problems", type=cli.count, default=150_000, metavar="N", help="clean edge problems that the oracle gets at most")
     add("--prompts", type=cli.count, default=256, metavar="N", help="evaluation prompts per cell")
     add("--out", default="runs/study", metavar="DIR", help="where runs are kept")
+    add("--results", default="results", metavar="DIR", help="where --grid all keeps its CSVs and report, and --report reads them")
     add("--device", choices=["auto", "cpu", "cuda", "mps"], default="cpu", help="where to compute")
     return p
 
 
-def select(jobs, text):
-    """The jobs whose name contains text, and everything that they need."""
-    wanted = {j.out for j in jobs if text in j.name}
+def select(jobs, words):
+    """The jobs whose name contains all of the words, and everything that they need."""
+    wanted = {j.out for j in jobs if all(word in j.name for word in words)}
     for job in reversed(jobs):
         if job.out in wanted:
             wanted |= set(job.needs)
@@ -339,25 +346,31 @@ def select(jobs, text):
 @cli.script
 def main(argv=None):
     args = build_parser().parse_args(argv)
+    if args.report:
+        return print(f"wrote {verdicts.write(args.results)}")
     evaluate.families(args.task, args.axis)
     cli.set_device(argparse.Namespace(device=args.device, threads=1))
-    jobs = quick_grid(args)
+    jobs = grid.jobs_of(args)
     if args.only is not None:
         jobs = select(jobs, args.only)
         if not jobs:
-            raise cli.CommandError(f"--only {args.only}: no run has that in its name; --plan lists them")
+            raise cli.CommandError(f"--only {' '.join(args.only)}: no run has that in its name; --plan lists them")
     if args.plan:
         done = done_outputs(jobs)
         for job in jobs:
-            print(f"{'done' if job.out in done else 'to do':5s}  ~{cli.duration(job.weight()):>5s}  {job.command()}")
-        print(f"about {cli.duration(sum(j.weight() for j in jobs if j.out not in done) / args.jobs)} with --jobs {args.jobs}")
+            print(f"{'done' if job.out in done else 'to do':5s}  ~{cli.duration(job.weight()):>5s}  {job.name:50s}  {job.command()}")
+        left = [j for j in jobs if j.out not in done]
+        print(f"{len(jobs)} runs, {len(jobs) - len(left)} done; about {cli.duration(sum(j.weight() for j in left) / args.jobs)} with --jobs {args.jobs}")
         return
-    if args.report:
-        return report(jobs, args)
     cli.check_writable(os.path.join(args.out, "probe"))
+    if args.grid == "all":
+        cli.check_writable(os.path.join(args.results, "probe"))
     began = time.perf_counter()
     failed = run(jobs, args.jobs)
-    if collect(jobs):
+    if args.grid == "all":
+        keep(jobs, args.results)
+        print(f"wrote {verdicts.write(args.results)}")
+    elif collect(jobs):
         report(jobs, args)
     print(f"\n{cli.duration(time.perf_counter() - began)} with {args.jobs} processes; everything is in {args.out}, each run's command on the first line of its log")
     if failed:

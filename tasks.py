@@ -343,6 +343,19 @@ class Arithmetic(Task):
         steps[:, -1, L] = EOS
         return steps.reshape(n, d * (L + 1))
 
+    def wrong_chains(self, prompts, rng):
+        """[n, S]: chains whose first state has one wrong digit and whose every later step follows correctly from the one before.
+
+        What a model that checks nothing would go on to write after an error; depth 2 or more.
+        """
+        state, zero, ops = self.parse(prompts)
+        rows, L = np.arange(len(state)), state.shape[1]
+        first = apply_operation(ops[:, 0], state)
+        column = rng.integers(L, size=len(rows))
+        first[rows, column] = (first[rows, column] + rng.integers(1, 10, size=len(rows))) % 10
+        rest = np.hstack([prompts[:, :1], first + zero, prompts[:, 2 + L:]])   # the problem that is left from there
+        return np.hstack([first + zero, np.full((len(rows), 1), SEP), self.solutions(rest)])
+
     def matches(self, prompts, cell):
         """[n] bool: which of the prompts [n, P] belong to the cell (used to prove what training drew)."""
         try:

@@ -211,8 +211,8 @@ def test_evaluate_writes_what_it_prints(base, tmp_path, capsys):
         data = json.load(file)
     with open(files[0], newline="") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == len(data["prompts"]) == 2 * 16 * 6 and {r["split"] for r in rows} == {"id", "edge", "hard"}
-    assert all(float(r["log_mass"]) == p["log_mass"] for r, p in zip(rows, data["prompts"]))
+    assert len(rows) == len(data["prompts"]) == (2 + 4) * 16 * 6 and {r["split"] for r in rows} == {"id", "edge", "hard"}
+    assert all(r["log_mass"] == ("" if p["log_mass"] is None else str(p["log_mass"])) for r, p in zip(rows, data["prompts"]))
     record = next(r for r in data["summary"] if (r["model"], r["split"], r["cell"]) == ("tuned", "id", "all"))
     ours = [p["log_mass"] for p in data["prompts"] if p["model"] == "tuned" and p["split"] == "id"]
     assert record["pass"]["64"] == pytest.approx(evaluate.exact_pass_at_k(ours, 64).mean()) and record["low"]["64"] <= record["pass"]["64"] <= record["high"]["64"]
@@ -272,10 +272,10 @@ BAD = [
     ("finetune", ["--init", "{base}", "--method", "sft", "--kl", "k3_loss"], ["--kl k3_loss", "sft"]),
     ("bench", ["--heads", "3"], ["--heads 3"]),
     ("study", ["--seeds", "0"], ["--seeds", "at least 1"]),
-    ("study", ["--grid", "everything"], ["--grid", "quick"]),
+    ("study", ["--grid", "everything"], ["--grid", "quick", "all"]),
     ("study", ["--task", "graph", "--axis", "composition"], ["--axis composition"]),
     ("study", ["--only", "nothing of the kind"], ["--only", "--plan"]),
-    ("study", ["--report"], ["runs/study", "nothing is evaluated"]),
+    ("study", ["--report"], ["results", "study.csv", "masses.npz"]),
     ("study", ["--out", "{file}/x"], ["{file}"]),
     ("bench", ["--repeats", "0"], ["--repeats", "at least 1"]),
 ]

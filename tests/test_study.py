@@ -1,4 +1,5 @@
 """study.py: reuse, resume, failure, and words that follow from the numbers."""
+import csv
 import json
 import os
 import signal
@@ -9,7 +10,9 @@ import time
 import numpy as np
 import pytest
 
+import grid
 import study
+from readings import over_seeds
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SMALL = ["--pretrain-steps", "6", "--grpo-steps", "2", "--prompts", "4"]
@@ -18,7 +21,7 @@ SMALL = ["--pretrain-steps", "6", "--grpo-steps", "2", "--prompts", "4"]
 def masses_of(folder):
     found = {}
     for name in sorted(os.listdir(folder)):
-        with open(os.path.join(folder, name, "masses.json")) as file:
+        with open(os.path.join(folder, name, "quick.json")) as file:
             found[name] = [p["log_mass"] for p in json.load(file)["prompts"]]
     return found
 
@@ -26,7 +29,7 @@ def masses_of(folder):
 def test_killed_and_started_again_it_ends_in_the_same_results(tmp_path, capsys):
     calm, rough = str(tmp_path / "calm"), str(tmp_path / "rough")
     flags = [*SMALL, "--overlaps", "0.5"]
-    for job in study.quick_grid(study.build_parser().parse_args([*flags, "--out", calm])):
+    for job in grid.quick(study.build_parser().parse_args([*flags, "--out", calm])):
         study.SCRIPTS[job.script].main(job.argv)  # undisturbed: the same commands, one after the other
     command = [sys.executable, os.path.join(ROOT, "study.py"), *flags, "--jobs", "2", "--out", rough]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -51,21 +54,21 @@ def test_killed_and_started_again_it_ends_in_the_same_results(tmp_path, capsys):
 def test_a_run_that_fails_is_reported_and_the_others_go_on(tmp_path, monkeypatch, capsys):
     start = study.start
     def sabotage(job):
-        if "edge" in job.name:
+        if "grpo-edge" in job.name:
             job.argv = [*job.argv, "--no-such-flag"]
         return start(job)
     monkeypatch.setattr(study, "start", sabotage)
-    grid = [j for j in study.quick_grid(study.build_parser().parse_args([*SMALL, "--overlaps", "0", "--out", str(tmp_path)]))]
-    failed = study.run(grid, 2)
+    jobs = grid.quick(study.build_parser().parse_args([*SMALL, "--overlaps", "0", "--out", str(tmp_path)]))
+    failed = study.run(jobs, 2)
     output = capsys.readouterr().out
-    assert failed == ["GRPO on edge overlap 0", "evaluate overlap 0"]
-    assert "FAILED    GRPO on edge overlap 0 (status 2)" in output and "--no-such-flag" in output and "done      GRPO on id overlap 0" in output
+    assert failed == ["grpo-edge arithmetic/depth overlap 0 seed 0", "evaluate quick arithmetic/depth overlap 0 seed 0"]
+    assert "FAILED    grpo-edge arithmetic/depth overlap 0 seed 0 (status 2)" in output and "--no-such-flag" in output and "done      grpo-id arithmetic/depth overlap 0 seed 0" in output
 
 
 def test_only_takes_what_is_needed():
     args = study.build_parser().parse_args(SMALL)
-    names = [j.name for j in study.select(study.quick_grid(args), "GRPO on edge overlap 0.1")]
-    assert names == ["pretrain overlap 0.1", "GRPO on edge overlap 0.1"]
+    names = [j.name for j in study.select(grid.quick(args), ["grpo-edge", "overlap 0.1"])]
+    assert names == ["pretrain arithmetic/depth overlap 0.1 seed 0", "grpo-edge arithmetic/depth overlap 0.1 seed 0"]
 
 
 @pytest.mark.parametrize("edge,words", [
@@ -81,6 +84,53 @@ def test_the_closing_sentence_follows_from_the_numbers(edge, words):
 
 
 def test_intervals_are_student_t_over_seeds():
-    mean, half = study.over_seeds([1.0, 2.0, 3.0])
+    mean, half = over_seeds([1.0, 2.0, 3.0])
     assert mean == 2 and half == pytest.approx(4.303 / 3 ** 0.5, rel=1e-3)
-    assert study.over_seeds([1.0]) == (1.0, None)
+    assert over_seeds([1.0]) == (1.0, None)
+
+
+# ------------------------------------------------------------------------------------------------------------ the whole grid
+
+TINY = [*SMALL, "--law-steps", "2", "--oracle-problems", "128", "--overlaps", "0.5"]
+
+
+def whole(*flags):
+    return grid.jobs_of(study.build_parser().parse_args(["--grid", "all", *flags]))
+
+
+def test_the_whole_grid_has_every_part_and_each_output_once():
+    jobs = whole("--seeds", "3")
+    outs = [job.out for job in jobs]
+    assert len(set(outs)) == len(outs) and {n for job in jobs for n in job.needs} <= set(outs)
+    parts = [job.about["part"] for job in jobs if job.script == "evaluate"]
+    assert {part: parts.count(part) for part in grid.PARTS} == {"dose": 7 * 4 * 3, "saturation": 10 * 3, "laws": 3, "controls": 12 * 3, "domains": 9}
+    for job in jobs:  # every command is one that its script understands
+        args = study.SCRIPTS[job.script].build_parser().parse_args(job.argv)
+        assert args.threads == 1
+    position = {job.out: i for i, job in enumerate(jobs)}
+    assert all(position[n] < position[job.out] for job in jobs for n in job.needs)
+
+
+def test_two_jobs_at_once_give_the_rows_of_one(tmp_path, capsys):
+    def rows(folder):
+        with open(os.path.join(folder, "study.csv"), newline="") as file:
+            found = list(csv.DictReader(file))
+        for row in found:
+            row["command"] = row["command"].replace(str(folder), "")
+            del row["seconds"]
+        return found
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for jobs, folder in zip("12", folders):
+        study.main(["--grid", "all", *TINY, "--only", "evaluate dose arithmetic/depth", "--jobs", jobs, "--out", str(folder), "--results", str(folder)])
+    one, two = map(rows, folders)
+    assert len(one) == 10 * (4 + 2 + 3) and one == two     # base and five arms and four temperatures; six cells and three splits
+    with np.load(folders[0] / "masses.npz") as a, np.load(folders[1] / "masses.npz") as b:
+        assert set(a.files) == set(b.files) and all(np.array_equal(a[k], b[k]) for k in a.files) and len(a.files) == 10 * 6
+
+
+def test_results_are_merged_not_lost(tmp_path):
+    path = str(tmp_path / "x.csv")
+    study.merge(path, ["part", "mass"], [{"part": "a", "mass": 1}, {"part": "b", "mass": 2}], ("part",))
+    study.merge(path, ["part", "mass"], [{"part": "b", "mass": 3}, {"part": "c", "mass": 4}], ("part",))
+    with open(path) as file:
+        assert file.read().split() == ["part,mass", "a,1", "b,3", "c,4"]
