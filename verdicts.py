@@ -12,12 +12,13 @@ Every claim is a pure function from runs to a Verdict, which is one of four word
 Intervals are Student t over seed means: bootstrapping three seeds covers 74 %, not 95. Several bases of one seed (other tasks, axes,
 overlaps) are averaged first, because they share their luck. No verdict is typed anywhere; other numbers give other words.
 
->>> decide([0.010, 0.012, 0.011], yes=(-0.02, 0.02), no=[(0.02, INF)]), decide([0.01], yes=(-0.02, 0.02))
+>>> decide([0.010, 0.012, 0.011], inside(0.02), outside(0.02)), decide([0.01], inside(0.02))
 ('supported', 'undecided')
->>> decide([0.50, 0.52, 0.51], yes=(-0.02, 0.02), no=[(0.02, INF)]), decide([])
+>>> decide([0.50, 0.52, 0.51], inside(0.02), outside(0.02)), decide([])
 ('refuted', 'not run')
 """
 import csv
+import functools
 import importlib.util
 import math
 import os
@@ -85,8 +86,8 @@ class Run:
         return np.concatenate(list(self.masses[arm, split].values()))
 
     def reach(self, arm, split, k=1):
-        """Mean exact pass@k over the split's prompts; k = 1 is the mean mass. nan if there is no such arm."""
-        return float(exact_pass_at_k(self.log_mass(arm, split), k).mean()) if self.has(arm, split=split) else math.nan
+        """Mean exact pass@k over the split's prompts, for one k or a list of them; k = 1 is the mean mass. nan if there is no such arm."""
+        return exact_pass_at_k(self.log_mass(arm, split)[:, None], k).mean(0)[slice(None) if np.ndim(k) else 0] if self.has(arm, split=split) else math.nan
 
     def gain(self, arm, split, k=1):
         return self.reach(arm, split, k) - self.reach("base", split, k)
@@ -186,10 +187,18 @@ def decide(values, yes=(0, INF), no=()):
     """The verdict on one number per seed: where does its interval lie, inside the range yes or inside one of the ranges no?"""
     if len(values) < 2:
         return "undecided" if values else "not run"
-    mean, half = over_seeds(values)
-    def inside(low, high):
-        return low < mean - half and mean + half < high
-    return "supported" if inside(*yes) else "refuted" if any(inside(*r) for r in no) else "undecided"
+    centre, half = over_seeds(values)
+    def lies_in(low, high):
+        return low < centre - half and centre + half < high
+    return "supported" if lies_in(*yes) else "refuted" if any(lies_in(*r) for r in no) else "undecided"
+
+
+def inside(margin):
+    return -margin, margin
+
+
+def outside(margin):
+    return [(-INF, -margin), (margin, INF)]
 
 
 def every(verdicts):
@@ -221,17 +230,6 @@ def spearman(x, y):
     """Rank correlation; nan if one of the two does not vary."""
     x, y = ranks(x), ranks(y)
     return float(np.corrcoef(x, y)[0, 1]) if x.std() > 0 and y.std() > 0 else math.nan
-
-
-def t_test(values):
-    """Two-sided p-value of mean 0, one number per seed; nan for one seed. With t = sqrt(dof) tan(a), t's density is cos(a)^(dof - 1)."""
-    mean, half = over_seeds(values) if values else (0, None)
-    if half is None:
-        return math.nan
-    dof = len(values) - 1
-    start = math.atan(abs(mean) * T_975[min(dof, 20) - 1] / half / dof ** 0.5) if half else math.pi / 2
-    tail, whole = (np.mean(np.cos(np.linspace(a, math.pi / 2, 20001)) ** (dof - 1)) * (math.pi / 2 - a) for a in (start, 0))
-    return float(tail / whole)
 
 
 def half_dose(doses, effects):
@@ -287,241 +285,258 @@ def shifted(log_mass, target):
 @dataclass
 class Verdict:
     claim: str
-    rule: str
     verdict: str
     numbers: str = ""                            # in one line
     table: list = field(default_factory=list)    # rows of text, the header first
     n_seeds: int = 0
     note: str = ""
     figure: str = ""
+    rule: str = ""
+
+
+def claim(judge):
+    """The docstring of a claim is its rule, as the report prints it."""
+    @functools.wraps(judge)
+    def judged(*args):
+        verdict = judge(*args)
+        verdict.rule = " ".join(judge.__doc__.split())
+        return verdict
+    return judged
 
 
 def pm(values, form="+.3f"):
     """Mean ± half-width as text; form "p" is a probability, which can be tiny."""
-    if not len(values):
+    if not values:
         return "-"
     text = probability if form == "p" else lambda x: format(x, form)
     mean, half = over_seeds(values)
     return text(mean) + ("" if half is None else " ±" + text(half).lstrip("+"))
 
 
+def mean(value, form="+.3f"):
+    """A column of a table: runs -> text."""
+    return lambda runs: pm(by_seed(runs, value), form)
+
+
+def table(first, groups, columns):
+    """Rows of text: groups {label: runs} down, columns {header: runs -> text} across."""
+    return [[first, *columns, "seeds"], *([label, *(column(runs) for column in columns.values()), str(len({r.seed for r in runs}))] for label, runs in groups.items())]
+
+
+def tally(verdicts):
+    return ", ".join(f"{word} in {verdicts.count(word)}" for word in ("supported", "refuted", "undecided")) if verdicts else ""
+
+
 def tripwires(runs):
     """{(task, axis, overlap): what tripped}: base id mass outside [0.4, 0.95], or an oracle (clean edge problems) below 0.9 on edge."""
     found = {}
-    oracles = {k: by_seed(r, lambda x: x.reach("oracle", "edge")) for k, r in group(dose(runs), lambda r: (r.task, r.axis)).items()}
-    for (task, axis, overlap), these in group(dose(runs), lambda r: (r.task, r.axis, r.overlap)).items():
-        id_mass, oracle = np.mean([r.reach("base", "id") for r in these]), oracles[task, axis]
-        words = [] if 0.4 <= id_mass <= 0.95 else [f"base id {id_mass:.2f}"]
-        words += [f"oracle {np.mean(oracle):.2f}"] if oracle and np.mean(oracle) < 0.9 else []
-        if words:
-            found[task, axis, overlap] = ", ".join(words)
+    for (task, axis), place in group(dose(runs), lambda r: (r.task, r.axis)).items():
+        oracle = by_seed(place, lambda r: r.reach("oracle", "edge"))
+        for overlap, these in group(place, lambda r: r.overlap).items():
+            id_mass = np.mean([r.reach("base", "id") for r in these])
+            words = [f"base id {id_mass:.2f}"] * (not 0.4 <= id_mass <= 0.95) + ([f"oracle {np.mean(oracle):.2f}"] if oracle and np.mean(oracle) < 0.9 else [])
+            found.update({(task, axis, overlap): ", ".join(words)} if words else {})
     return found
 
 
+@claim
 def no_mass_no_gain(runs):
-    bases = [r for r in dose(runs) if r.has("base", "grpo-edge", split="edge") and r.reach("base", "edge") < NO_MASS]
-    gains = {k: by_seed(bases, lambda r: r.gain("grpo-edge", "edge", k)) for k in (1, 64)}
-    inside, above = (-POINTS, POINTS), [(POINTS, INF)]
+    """Over the bases with mean edge mass below 1e-4: supported iff the interval of the edge gain after GRPO on edge lies inside ±2 points, both at
+    pass@1 and at pass@64; refuted iff one of the two lies above +2."""
+    bases = [r for r in dose(runs) if r.has("grpo-edge", split="edge") and r.reach("base", "edge") < NO_MASS]
+    gain = {k: lambda r, k=k: r.gain("grpo-edge", "edge", k) for k in (1, 64)}
     def expected(r):
         return r.budget("grpo-edge") * r.reach("base", "edge")
-    seen = {name: [r.gain("grpo-edge", "edge", 64) for r in bases if (expected(r) >= 1) == flag] for name, flag in (("1 or more", True), ("fewer", False))}
-    table = [["bases below 1e-4", "edge mass, by seed", "right samples to expect (P6), by seed", "gain pass@1", "gain pass@64", "this cell"]]
-    for label, these in cells_of(bases).items():
-        g = [by_seed(these, lambda r: r.gain("grpo-edge", "edge", k)) for k in (1, 64)]
-        table.append([label, " ".join(f"{r.reach('base', 'edge'):.0e}" for r in these), " ".join(f"{expected(r):.1g}" for r in these),
-                      *map(pm, g), every([decide(v, inside, above) for v in g])])
-    return Verdict("No mass, no gain", f"bases with mean edge mass below {NO_MASS:g}: supported iff the interval of the edge gain after GRPO on edge lies inside "
-                   "±2 points, at pass@1 and at pass@64; refuted iff one of them lies above +2", every([decide(g, inside, above) for g in gains.values()]),
-                   f"{len(bases)} bases: pass@1 {pm(gains[1])}, pass@64 {pm(gains[64])}", table, len(gains[1]),
-                   "P6 counts the right samples that GRPO can expect to see, group x Q0 x prompts x steps. Mean gain at pass@64 where it expects "
-                   + "; ".join(f"{name}: {np.mean(v):+.3f} ({len(v)} bases)" for name, v in seen.items() if v) + "." if bases else "", "dose.png")
+    def verdict(these):
+        return every([decide(by_seed(these, g), inside(POINTS), [(POINTS, INF)]) for g in gain.values()])
+    seen = {words: [gain[64](r) for r in bases if (expected(r) >= 1) == enough] for words, enough in (("1 or more", True), ("fewer", False))}
+    rows = table("bases below 1e-4", cells_of(bases), {
+        "edge mass, by seed": lambda these: " ".join(f"{r.reach('base', 'edge'):.0e}" for r in these),
+        "right samples to expect (P6), by seed": lambda these: " ".join(f"{expected(r):.1g}" for r in these),
+        "gain pass@1": mean(gain[1]), "gain pass@64": mean(gain[64]), "this cell": verdict})
+    return Verdict("No mass, no gain", verdict(bases), f"{len(bases)} bases: pass@1 {mean(gain[1])(bases)}, pass@64 {mean(gain[64])(bases)}" if bases else "", rows,
+                   len({r.seed for r in bases}), "P6 counts the right samples that GRPO can expect to see, group x Q0 x prompts x steps. Mean gain at pass@64 where that is "
+                   + "; ".join(f"{words}: {np.mean(g):+.3f} ({len(g)} bases)" for words, g in seen.items() if g) + "." if bases else "", "dose.png")
 
 
-def correlations(run, arm):
-    """(measured, of a uniform shift with the same mean gain): mean within-cell rank correlation of log Q0 and the change of mass."""
+def correlation(run, arm, shift=False):
+    """Mean over the cells of edge and hard of the rank correlation, over prompts, of log Q0 and the change of mass; nan if there is none.
+
+    With shift, the change is that of one uniform logit shift with the same mean.
+    """
     found = []
     for split in ("edge", "hard"):
         for cell, base in run.masses.get(("base", split), {}).items():
             use = (np.exp(base) > BAND[0]) & (np.exp(base) < BAND[1])
             if use.sum() >= LEAST and run.has(arm, split=split):
-                before, after = base[use], np.exp(run.masses[arm, split][cell][use])
-                found.append([spearman(before, after - np.exp(before)), spearman(before, shifted(before, after.mean()) - np.exp(before))])
-    found = [f for f in found if not math.isnan(f[0])]
-    return tuple(np.mean(found, axis=0)) if found else (math.nan, math.nan)
+                after = np.exp(run.masses[arm, split][cell][use])
+                found.append(spearman(base[use], (shifted(base[use], after.mean()) if shift else after) - np.exp(base[use])))
+    found = [f for f in found if not math.isnan(f)]
+    return float(np.mean(found)) if found else math.nan
 
 
+@claim
 def mass_predicts_gain(runs, arm, name):
-    found = [(r, *correlations(r, arm)) for r in dose(runs)]
-    def seeds(these, column):
-        return by_seed(these, lambda f: f[column], seed=lambda f: f[0].seed)
-    found = [f for f in found if not math.isnan(f[1])]
-    table = [["base", "rank correlation", "of a uniform shift", "seeds", "this cell"]]
-    labels = {id(r): label for label, these in cells_of([f[0] for f in found]).items() for r in these}
-    for label, these in group(found, lambda f: labels[id(f[0])]).items():
-        table.append([label, pm(seeds(these, 1), "+.2f"), pm(seeds(these, 2), "+.2f"), str(len(seeds(these, 1))), decide(seeds(these, 1), no=[(-INF, 0)])])
-    rho = seeds(found, 1)
-    return Verdict(f"Mass predicts gain: {name}", f"rank correlation, within a cell of edge or hard and over its prompts with {BAND[0]:g} < Q0 < {BAND[1]:g} ({LEAST} at least), of "
-                   f"log Q0 and the change of mass ({arm}): supported iff its interval over seeds lies above 0, refuted iff below", decide(rho, no=[(-INF, 0)]),
-                   f"rank correlation {pm(rho, '+.2f')}; of one uniform logit shift with the same mean gain {pm(seeds(found, 2), '+.2f')}" if rho else "", table, len(rho), figure="gain.png")
+    """Rank correlation of log Q0 and the change of mass, within a cell of edge or hard, over its prompts with 1e-6 < Q0 < 0.3 (20 at least): supported
+    iff its interval over seeds lies above 0, refuted iff below."""
+    these = [r for r in dose(runs) if not math.isnan(correlation(r, arm))]
+    measured, of_shift = lambda r: correlation(r, arm), lambda r: correlation(r, arm, shift=True)
+    rho, judge = by_seed(these, measured), lambda rho: decide(rho, (0, INF), [(-INF, 0)])
+    rows = table("base", cells_of(these), {"rank correlation": mean(measured, "+.2f"), "of a uniform shift": mean(of_shift, "+.2f"), "this cell": lambda t: judge(by_seed(t, measured))})
+    return Verdict(f"Mass predicts gain: {name}", judge(rho), f"{arm}: {pm(rho, '+.2f')}; one uniform logit shift with the same mean gain would give "
+                   f"{mean(of_shift, '+.2f')(these)}" if rho else "", rows, len(rho), figure="gain.png")
 
 
+@claim
 def overlap_buys_mass(runs):
-    measures = {"mass": lambda r: r.reach("base", "edge"), "gain": lambda r: r.gain("grpo-edge", "edge")}
-    slopes, table = {m: [] for m in measures}, [["cell", *(f"{m}: {what}" for m in measures for what in ("slope per step of dose", "p", "half effect at"))]]
-    for place, these in group(dose(runs), lambda r: r.place).items():
-        doses, line = sorted({r.overlap for r in these}), [place]
-        for m, value in measures.items():
-            here, halves = [], []
-            for seed, chains in group(these, lambda r: r.seed).items():
-                curve = {r.overlap: value(r) for r in sorted(chains, key=lambda r: r.overlap) if not math.isnan(value(r))}
-                if len(curve) >= 3:
-                    here.append((seed, np.polyfit([doses.index(d) for d in curve], list(curve.values()), 1)[0]))
-                    halves.append(half_dose(list(curve), list(curve.values())))
-            slopes[m] += here
-            logs, here = [math.log10(h) for h in halves if h > 0], [s for _, s in here]
-            centre, half = over_seeds(logs) if logs else (math.nan, None)
-            dose50 = "-" if not logs else f"{10 ** centre:.2g}" + ("" if half is None else f" [{10 ** (centre - half):.1g}, {10 ** (centre + half):.1g}]")
-            line += [pm(here), f"{t_test(here):.2g}" if len(here) > 1 else "-", dose50]
-        table.append(line)
-    means = {m: by_seed(s, lambda x: x[1], seed=lambda x: x[0]) for m, s in slopes.items()}
-    return Verdict("Overlap buys mass", "slope per seed of base edge mass, and of the edge gain after GRPO on edge, over the doses 0, 0.001, 0.01, 0.1 taken as equal steps: supported iff "
-                   "both are positive with p < 0.05 (Student t over seeds), refuted iff one is negative with p < 0.05", every([decide(v, no=[(-INF, 0)]) for v in means.values()]),
-                   "; ".join(f"{m} {pm(v)} per step, p {t_test(v):.2g}" for m, v in means.items()) if means["mass"] else "", table, len(means["mass"]), figure="dose.png")
+    """Slope, within a seed, of the base's edge mass and of the edge gain after GRPO on edge, over the doses taken as equal steps: supported iff both
+    are positive with p < 0.05 (the Student t interval over seeds lies above 0), refuted iff one is negative with p < 0.05."""
+    measures = {"base mass": lambda r: r.reach("base", "edge"), "gain": lambda r: r.gain("grpo-edge", "edge")}
+    def curves(these, value):
+        """[(seed, doses, values)] of every place and seed with three doses or more."""
+        chains = [(seed, sorted((r.overlap, value(r)) for r in c if not math.isnan(value(r)))) for (_, seed), c in group(these, lambda r: (r.place, r.seed)).items()]
+        return [(seed, *zip(*points)) for seed, points in chains if len(points) >= 3]
+    def slopes(these, value):
+        return by_seed(curves(these, value), lambda c: float(np.polyfit(range(len(c[1])), c[2], 1)[0]), seed=lambda c: c[0])
+    def half(these, value):
+        logs = by_seed(curves(these, value), lambda c: math.log10(half_dose(c[1], c[2])), seed=lambda c: c[0])
+        centre, width = over_seeds(logs) if logs else (math.nan, None)
+        return ("-" if not logs else f"{10 ** centre:.2g}") + ("" if width is None else f" [{10 ** (centre - width):.1g}, {10 ** (centre + width):.1g}]")
+    columns = {f"{name}: {what}": lambda t, f=f, v=v: f(t, v) for name, v in measures.items() for what, f in (("slope", lambda t, v: pm(slopes(t, v))), ("half the effect at", half))}
+    means = {name: slopes(dose(runs), v) for name, v in measures.items()}
+    return Verdict("Overlap buys mass", every([decide(s, (0, INF), [(-INF, 0)]) for s in means.values()]),
+                   ", ".join(f"{name} {pm(s)} per step of dose" for name, s in means.items() if s), table("cell", group(dose(runs), lambda r: r.place), columns),
+                   len(means["base mass"]), figure="dose.png")
 
 
+@claim
 def mass_without_overlap(runs):
-    border, table, verdicts, lines = 0.01, [["cell, overlap 0", "base on edge", "after GRPO on id", "after GRPO on edge", "seeds", "as claimed"]], [], []
-    claimed = {("arithmetic", "composition"): True, ("graph", "length"): True, ("arithmetic", "depth"): False, ("arithmetic", "length"): False}
-    for place in GRID:
-        these = [r for r in dose(runs) if (r.task, r.axis) == place and r.overlap == 0]
-        base, on_id, on_edge = (by_seed(these, lambda r: r.reach(arm, "edge")) for arm in ("base", *TUNED))
-        ranges = [(border, INF), (-INF, border)]
-        yes, no = ranges if claimed.get(place, True) else ranges[::-1]
-        verdict = decide(base, yes, [no])
-        table.append([" ".join(place) + (" ⚠" if any(r.trips for r in these) else ""), *(pm(v, "p") for v in (base, on_id, on_edge)), str(len(base)), verdict if place in claimed else "no claim"])
-        if place in claimed:
-            verdicts.append(verdict)
-            lines += [f"{' '.join(place)} {pm(base, 'p')}"] if base else []
-    found = every(verdicts)
-    return Verdict("Composition and graph length have mass without overlap; depth and length of arithmetic have none", "base edge mass at overlap 0: supported iff the interval lies above "
-                   "0.01 for the first two and below it for the other two (0.01 is ours); refuted iff one lies on the other side",
-                   "undecided" if found == "supported" and "not run" in verdicts else found, ", ".join(lines), table, max(len(by_seed(dose(runs), lambda r: r.seed)), 0) if lines else 0, figure="dose.png")
+    """Base edge mass at overlap 0: supported iff its interval lies above 0.01 for composition of arithmetic and length of graph, and below 0.01 for
+    depth and length of arithmetic; refuted iff one lies on the other side (0.01 is ours)."""
+    above, below = (0.01, INF), (-INF, 0.01)
+    claimed = {"arithmetic composition": above, "graph length": above, "arithmetic depth": below, "arithmetic length": below}
+    bare = group([r for r in dose(runs) if r.overlap == 0], lambda r: r.place)
+    def verdict(place):
+        return decide(by_seed(bare.get(place, []), lambda r: r.reach("base", "edge")), claimed[place], [below if claimed[place] == above else above])
+    found = [verdict(place) for place in claimed]
+    rows = table("cell, overlap 0", bare, {f"{arm} on edge": mean(lambda r, arm=arm: r.reach(arm, "edge"), "p") for arm in ("base", *TUNED)}
+                 | {"as claimed": lambda these: verdict(these[0].place) if these[0].place in claimed else "no claim"})
+    return Verdict("Composition and graph length have mass without overlap; depth and length of arithmetic have none",
+                   "undecided" if every(found) == "supported" and "not run" in found else every(found),
+                   ", ".join(f"{row[0]} {row[1]}" for row in rows[1:] if row[0] in claimed), rows, max((int(row[-1]) for row in rows[1:] if row[0] in claimed), default=0), figure="dose.png")
 
 
 def saturation(runs):
     """(dialled by noise, undertrained): the bases of the saturation part."""
     these = [r for r in runs if "saturation" in r.parts]
     most = max((r.pretrain_steps for r in these), default=0)
-    short = [r for r in these if r.noise == 0 and r.pretrain_steps < most]
-    return [r for r in these if r not in short], short
+    return [r for r in these if r.noise or r.pretrain_steps == most], [r for r in these if not r.noise and r.pretrain_steps < most]
 
 
+def colder(run):
+    return run.at_best_temperature("id") - run.reach("base", "id")
+
+
+@claim
 def gains_saturate(runs, arm, beta, name):
-    dialled = [r for r in saturation(runs)[0] if r.has("base", arm, split="id")]
-    def predicted(r, cell):
-        return (tilted(r.masses["base", "id"][cell], beta) - np.exp(r.masses["base", "id"][cell])).mean()
-    def measured(r, cell):
-        return (np.exp(r.masses[arm, "id"][cell]) - np.exp(r.masses["base", "id"][cell])).mean()
+    """Mean, over noises and id cells, of |gain - gain by the law|: supported iff its interval lies below 0.05, refuted iff above (0.05 is ours)."""
+    these = [r for r in saturation(runs)[0] if r.has("base", arm, split="id")]
+    def gains(r):
+        """[cells, 2]: measured and by the law."""
+        return np.array([[(np.exp(r.masses[arm, "id"][cell]) - np.exp(base)).mean(), (tilted(base, beta) - np.exp(base)).mean()] for cell, base in r.masses["base", "id"].items()])
     def departure(r):
-        return np.mean([abs(measured(r, c) - predicted(r, c)) for c in r.masses["base", "id"]])
-    far = by_seed(dialled, departure)
-    table = [["noise", "base Q0", "gain", "gain by the law", "mean absolute departure", "the base alone, at its best temperature", "seeds"]]
-    for noise, these in group(dialled, lambda r: r.noise).items():
-        table.append([f"{noise:g}", pm(by_seed(these, lambda r: r.reach("base", "id")), "p"), pm(by_seed(these, lambda r: r.gain(arm, "id"))),
-                      pm(by_seed(these, lambda r: np.mean([predicted(r, c) for c in r.masses["base", "id"]]))), pm(by_seed(these, departure), ".3f"),
-                      pm(by_seed(these, lambda r: r.at_best_temperature("id") - r.reach("base", "id"))), str(len({r.seed for r in these}))])
-    return Verdict(f"ID gains saturate: {name}", f"mean over noises and id cells of |gain - gain by the law|, arm {arm}: supported iff its interval lies within 0.05, refuted iff above 0.05 (0.05 is ours)",
-                   decide(far, (-INF, NEAR), [(NEAR, INF)]), f"mean absolute departure {pm(far, '.3f')}" if far else "", table, len(far), figure="saturation.png")
+        return float(np.abs(gains(r) @ [1, -1]).mean())
+    rows = table("noise", group(these, lambda r: r.noise), {
+        "base Q0": mean(lambda r: r.reach("base", "id"), "p"), "gain": mean(lambda r: gains(r)[:, 0].mean()), "gain by the law": mean(lambda r: gains(r)[:, 1].mean()),
+        "mean absolute departure": mean(departure, ".3f"), "gain of the base alone, sampled at its best temperature": mean(colder)})
+    far = by_seed(these, departure)
+    return Verdict(f"ID gains saturate: {name}", decide(far, (-INF, NEAR), [(NEAR, INF)]), f"mean absolute departure {pm(far, '.3f')} ({arm})" if far else "", rows, len(far), figure="saturation.png")
 
 
+@claim
 def undertrained_gains_alike(runs):
-    """A base can be imperfect from too little training, not from noise: does GRPO give it what it gives a noisy one of the same Q0?"""
-    dialled, short = ([r for r in part if r.has("base", "grpo-id", split="id")] for part in saturation(runs))
+    """Gain of GRPO on id from an undertrained base (noise 0, fewer steps) minus that from a noisy base of the same Q0 (same seed and cell, interpolated):
+    supported iff the interval lies inside ±0.05, refuted iff outside (0.05 is ours)."""
+    noisy, short = ([r for r in part if r.has("base", "grpo-id", split="id")] for part in saturation(runs))
     def point(r, cell):
-        return tuple(float(np.exp(r.masses[arm, "id"][cell]).mean()) for arm in ("base", "grpo-id"))
-    def against_noise(r):
-        """Mean over id cells of this run's gain minus the gain of noisy bases of its seed, interpolated at its Q0; nan outside their range."""
+        before, after = (float(np.exp(r.masses[arm, "id"][cell]).mean()) for arm in ("base", "grpo-id"))
+        return before, after - before
+    def difference(r):
         found = []
         for cell in r.masses["base", "id"]:
-            line = sorted((q, after - q) for q, after in (point(d, cell) for d in dialled if d.seed == r.seed and d.place == r.place))
-            q, after = point(r, cell)
+            line = sorted(point(d, cell) for d in noisy if (d.seed, d.place) == (r.seed, r.place))
+            q, gain = point(r, cell)
             if line and line[0][0] <= q <= line[-1][0]:
-                found.append(after - q - np.interp(q, *zip(*line)))
+                found.append(gain - np.interp(q, *zip(*line)))
         return float(np.mean(found)) if found else math.nan
-    differences = by_seed(short, against_noise)
-    table = [["pretraining steps, noise 0", "base Q0", "gain", "minus the gain of a noisy base of the same Q0", "the base alone, at its best temperature"]]
-    for steps, these in group(short, lambda r: r.pretrain_steps).items():
-        table.append([f"{steps:g}", pm(by_seed(these, lambda r: r.reach("base", "id")), "p"), pm(by_seed(these, lambda r: r.gain("grpo-id", "id"))), pm(by_seed(these, against_noise)),
-                      pm(by_seed(these, lambda r: r.at_best_temperature("id") - r.reach("base", "id")))])
-    return Verdict("Undertrained bases gain like noisy ones", "gain of GRPO on id from an undertrained base (noise 0, fewer steps) minus that from a noisy base of the same Q0: supported iff the interval "
-                   "lies inside ±0.05, refuted iff outside (0.05 is ours)", decide(differences, (-NEAR, NEAR), [(-INF, -NEAR), (NEAR, INF)]),
-                   f"difference {pm(differences)}" if differences else "", table, len(differences), figure="saturation.png")
+    rows = table("pretraining steps, noise 0", group(short, lambda r: r.pretrain_steps), {
+        "base Q0": mean(lambda r: r.reach("base", "id"), "p"), "gain": mean(lambda r: r.gain("grpo-id", "id")), "minus the gain of a noisy base of the same Q0": mean(difference),
+        "gain of the base alone, sampled at its best temperature": mean(colder)})
+    values = by_seed(short, difference)
+    return Verdict("Undertrained bases gain like noisy ones", decide(values, inside(NEAR), outside(NEAR)), f"difference {pm(values)}" if values else "", rows, len(values), figure="saturation.png")
 
 
+@claim
 def no_crossover(runs, pairs, name):
-    table, verdicts, crossed, seeds = [["cell", "arm, split", "share of prompts that fell", "pass@k below the base's from k =", "worst difference", "seeds", "this cell"]], [], 0, set()
-    for label, these in cells_of(dose(runs)).items():
-        for arm, split in pairs:
-            here = [r for r in these if r.has("base", arm, split=split)]
-            if not here:
-                continue
-            change = np.array([[r.gain(arm, split, k) for k in POWERS] for r in here])  # [seeds, 21]
-            below = np.flatnonzero(change.mean(0) < -1e-9)
-            worst = int(change.mean(0).argmin())
-            fell = [float((r.log_mass(arm, split) < r.log_mass("base", split) - FELL).mean()) for r in here]
-            verdict = every([decide(list(c), (-DIP, INF), [(-INF, -DIP)]) for c in change.T])
-            verdicts += [verdict] if len(here) > 1 else []
-            crossed += bool(len(below))
-            seeds |= {r.seed for r in here}
-            table.append([label, f"{arm}, {split}", pm(fell, ".2f"), show_k(POWERS[below[0]]) if len(below) else "none",
-                          f"{pm(list(change[:, worst]))} at {show_k(POWERS[worst])}" if len(below) else "", str(len(here)), verdict])
-    return Verdict(f"No crossover {name}", "tuned minus base mean exact pass@k, k = 1, 2, 4 ... 2^20: supported iff at every k, in every cell with two seeds or more, the interval lies above -1 point; "
-                   "refuted iff at some k it lies below -1 point (1 point is ours)", every(verdicts) if verdicts else "undecided" if seeds else "not run",
-                   f"the mean falls below the base's at some k in {crossed} of {len(table) - 1}; refuted in {verdicts.count('refuted')}, supported in {verdicts.count('supported')}" if seeds else "",
-                   table, len(seeds), figure="passk.png")
+    """Mean exact pass@k, tuned minus base, k = 1, 2, 4 ... 2^20: a cell supports iff the interval lies above -1 point at every k and refutes iff it
+    lies below at some k; one cell refutes, all that have two seeds or more support (1 point is ours)."""
+    columns, cells = None, {}
+    for arm, split in pairs:
+        cells.update({f"{label}: {arm} on {split}": [(r, arm, split) for r in these if r.has("base", arm, split=split)] for label, these in cells_of(dose(runs)).items()})
+    cells, rows, found = {label: these for label, these in cells.items() if these}, [], []
+    for label, these in cells.items():
+        change = np.array([r.gain(arm, split, POWERS) for r, arm, split in these])  # [seeds, 21]
+        fell = [float((r.log_mass(arm, split) < r.log_mass("base", split) - FELL).mean()) for r, arm, split in these]
+        below, worst = np.flatnonzero(change.mean(0) < -1e-9), int(change.mean(0).argmin())
+        verdict = every([decide(list(at_k), (-DIP, INF), [(-INF, -DIP)]) for at_k in change.T])
+        found += [verdict] if len(these) > 1 else []
+        rows.append([label, pm(fell, ".2f"), show_k(POWERS[below[0]]) if len(below) else "none", f"{pm(list(change[:, worst]))} at {show_k(POWERS[worst])}" if len(below) else "", verdict, str(len(these))])
+    crossed = sum(row[2] != "none" for row in rows)
+    return Verdict(f"No crossover {name}", every(found) if found else "undecided" if rows else "not run", f"{tally(found)}; the mean is below the base's at some k in {crossed} of {len(rows)}" if rows else "",
+                   [["cell", "share of prompts that fell", "pass@k below the base's from k =", "worst difference", "this cell", "seeds"], *rows], max(map(len, cells.values()), default=0), figure="passk.png")
 
 
+@claim
 def more_than_sharpening(runs, arm, split):
-    ks, table, verdicts, seeds, empty = (1, 16, 64, 1024), [["cell", "base pass@1", "k = 1", "k = 16", "k = 64", "k = 1024", "seeds", "this cell"]], [], set(), 0
-    for label, these in cells_of(dose(runs)).items():
-        here = [r for r in these if r.has(arm, *COLDER[:2], split=split)]
-        if here and np.mean([r.reach("base", split) for r in here]) < NO_MASS:
-            empty += 1
-        elif here:
-            more = [[r.reach(arm, split, k) - r.at_best_temperature(split, k) for r in here] for k in ks]
-            verdicts.append(some([decide(v, (POINTS, INF), [(-INF, POINTS)]) for v in more]))
-            seeds |= {r.seed for r in here}
-            table.append([label, pm([r.reach("base", split) for r in here], "p"), *map(pm, more), str(len(here)), verdicts[-1]])
-    return Verdict(f"More than sharpening: {arm} on {split}", "tuned exact pass@k minus the base's at its best temperature for that k (1, 0.7, 0.5, 0.3, greedy), k = 1, 16, 64, 1024: a cell supports iff "
-                   "at some k the interval lies above +2 points, refutes iff at every k below +2; the verdict is what all cells that decide agree on (2 points are ours)", unanimous(verdicts),
-                   f"supported in {verdicts.count('supported')}, refuted in {verdicts.count('refuted')}, undecided in {verdicts.count('undecided')} cells" if verdicts else "", table, len(seeds),
-                   f"{empty} cells with a base below {NO_MASS:g} there have nothing to sharpen and are left out." if empty else "")
+    """Tuned exact pass@k minus the base's at its best temperature for that k (1, 0.7, 0.5, 0.3, greedy), k = 1, 16, 64, 1024: a cell supports iff at
+    some k the interval lies above +2 points, and refutes iff it lies below at every k; the verdict is what all cells that decide agree on (2 points are ours)."""
+    cells = {label: [r for r in these if r.has(arm, *COLDER[:2], split=split)] for label, these in cells_of(dose(runs)).items()}
+    cells = {label: these for label, these in cells.items() if these}
+    alive = {label: these for label, these in cells.items() if np.mean([r.reach("base", split) for r in these]) >= NO_MASS}
+    more = {f"pass@{k}": lambda r, k=k: r.reach(arm, split, k) - r.at_best_temperature(split, k) for k in (1, 16, 64, 1024)}
+    def verdict(these):
+        return some([decide(by_seed(these, f), (POINTS, INF), [(-INF, POINTS)]) for f in more.values()])
+    found = [verdict(these) for these in alive.values()]
+    rows = table("cell", alive, {"base pass@1": mean(lambda r: r.reach("base", split), "p"), **{name: mean(f) for name, f in more.items()}, "this cell": verdict})
+    return Verdict(f"More than sharpening: {arm} on {split}", unanimous(found), tally(found), rows, max((len(these) for these in alive.values()), default=0),
+                   f"Left out: {len(cells) - len(alive)} cells whose base has less than {NO_MASS:g} there, nothing to sharpen." if len(cells) > len(alive) else "")
 
 
+@claim
 def law_holds(runs, kind, law, name):
-    """kind "k1" or "k3": the arms kind-b<beta>; and "none" (beta 0) beside k1, shown and not judged."""
-    table = [["beta", "cell", "base Q0", "Q* measured", "Q* by the law", "difference", "slope", "by the law", "intercept", "by the law", "seeds"]]
-    judged, seeds, worst = [], set(), []
-    these = [r for r in runs if "laws" in r.parts]
-    arms = sorted({a for r in these for a in r.arms if a.startswith(f"{kind}-b")}, key=lambda a: float(a[4:])) + (["none"] if kind == "k1" else [])
-    for arm in arms:
-        for cell in sorted({c for r in these for c in r.masses.get((arm, "id"), {})}):
-            here = [r for r in these if cell in r.masses.get((arm, "id"), {})]
-            beta = float(arm[4:]) if arm != "none" else 0.0
-            before, after = ([r.masses[a, "id"][cell] for r in here] for a in ("base", arm))
-            predicted = [law(b, beta) if beta else np.ones_like(b) for b in before]
-            difference = [float(np.exp(a).mean() - p.mean()) for a, p in zip(after, predicted)]
-            fits = [[np.polyfit(logit(b), logit(a), 1) for b, a in zip(before, rows)] for rows in (after, [np.log(p) for p in predicted])]
-            slope, slope_law, intercept, intercept_law = ([f[i] for f in fit] for i in (0, 1) for fit in fits)
-            table.append([f"{beta:g}" if beta else "none", cell, *(pm([float(np.mean(v)) for v in values], "p") for values in ([np.exp(b) for b in before], [np.exp(a) for a in after], predicted)),
-                          pm(difference), pm(slope, ".2f"), f"{np.mean(slope_law):.2f}" if beta else "-", pm(intercept, ".2f"), f"{np.mean(intercept_law):.2f}" if beta else "-", str(len(here))])
-            if beta:
-                judged.append(decide(difference, (-NEAR, NEAR), [(-INF, -NEAR), (NEAR, INF)]))
-                worst.append((abs(np.mean(difference)), f"{pm(difference)} (beta {beta:g}, {cell})"))
-                seeds |= {r.seed for r in here}
-    return Verdict(name, "mean Q* minus the law's, per beta and depth: supported iff every interval lies inside ±0.05, refuted iff one lies outside (0.05 is ours)", every(judged),
-                   f"on the law in {judged.count('supported')} of {len(judged)}, off it in {judged.count('refuted')}; furthest {max(worst)[1]}" if worst else "", table if judged else [], len(seeds),
-                   "Slope and intercept: least squares of logit Q* on logit Q0 over prompts." + (" The arm none has no KL and is not judged." if kind == "k1" else "") if judged else "", "laws.png")
+    """Mean Q* minus the law's, per beta and depth: supported iff every interval lies inside ±0.05, refuted iff one lies outside (0.05 is ours)."""
+    these, cells = [r for r in runs if "laws" in r.parts], {}
+    for arm in sorted({arm for r in these for arm in r.arms if arm.startswith(f"{kind}-b")}, key=lambda arm: float(arm[4:])) + ["none"] * (kind == "k1"):
+        for r in these:
+            for cell in r.masses.get((arm, "id"), {}):
+                cells.setdefault((arm, cell), []).append(r)
+    def fit(before, after):
+        return np.polyfit(logit(before), logit(after), 1)
+    found, rows, far = [], [], []
+    for (arm, cell), here in cells.items():
+        beta = float(arm[4:]) if arm != "none" else 0
+        before, after = ([r.masses[a, "id"][cell] for r in here] for a in ("base", arm))
+        by_law = [law(b, beta) for b in before]
+        off = [float(np.exp(a).mean() - q.mean()) for a, q in zip(after, by_law)]
+        lines = np.array([[*fit(b, a), *fit(b, np.log(q))] for b, a, q in zip(before, after, by_law)])  # [seeds, 4]
+        rows.append([f"{beta:g}" if beta else "no KL", cell, *(pm([float(np.mean(v)) for v in values], "p") for values in (map(np.exp, before), map(np.exp, after), by_law)), pm(off),
+                     *(pm(list(lines[:, i]), ".2f") + (f" ({lines[:, i + 2].mean():.2f})" if beta else "") for i in (0, 1)), str(len(here))])
+        if beta:  # without a KL there is no law to hold it to: the row is only shown
+            found.append(decide(off, inside(NEAR), outside(NEAR)))
+            far.append((abs(np.mean(off)), f"{pm(off)} (beta {beta:g}, {cell})"))
+    return Verdict(name, every(found), f"{tally(found)}; furthest {max(far)[1]}" if far else "",
+                   [["beta", "cell", "base Q0", "Q*", "Q* by the law", "difference", "slope (law)", "intercept (law)", "seeds"], *rows], max((len(c) for c in cells.values()), default=0) * bool(far),
+                   "Slope and intercept are the least squares line of logit Q* on logit Q0 over prompts." if far else "", "laws.png")
 
 
 def per_token(steps, kl="k1"):
@@ -529,85 +544,88 @@ def per_token(steps, kl="k1"):
     return group([s for s in steps if s["kl"] == kl], lambda s: (s["beta"], s["depth"], s["step"], s["prefix"]))
 
 
-def tilt(row):
-    """How far tuning moved the logit of the next step's probability."""
-    return float(logit(math.log(row["tuned"])) - logit(math.log(row["base"])))
-
-
+@claim
 def wrong_prefixes_tilt_alike(steps):
+    """k1 arms: logit shift of the next step's probability after a corrupted prefix, as a share of that after a right one (P10 says 0; a model that cannot
+    tell them apart, 1): supported iff the interval lies above 1/2, refuted iff below (1/2 is ours); undecided unless right prefixes moved up."""
     cells = per_token(steps)
-    paired = [(rows, cells[key[:3] + ("right",)]) for key, rows in cells.items() if key[3] == "corrupted" and key[:3] + ("right",) in cells]
-    def per_seed(which):
-        return {s: np.mean([tilt(r) for r in rows]) for s, rows in group([r for pair in paired for r in pair[which]], lambda r: r["seed"]).items()}
-    wrong, right = per_seed(0), per_seed(1)
-    moved = decide([right[s] for s in wrong if s in right])
-    shares = [float(wrong[s] / right[s]) for s in wrong if s in right and right[s]]
-    return Verdict("The tuned model tilts wrong prefixes as it tilts right ones (against P10)", "k1 arms: logit shift of the next step after a corrupted prefix, as a share of that after a right one (P10 says 0, a model that "
-                   "cannot tell them apart 1): supported iff the interval lies above 1/2, refuted iff below (1/2 is ours); undecided unless right prefixes moved up",
-                   decide(shares, (0.5, INF), [(-INF, 0.5)]) if moved in ("supported", "not run") else "undecided", f"share {pm(shares, '.2f')}" if shares else "", [], len(shares), figure="steps.png")
+    both = [key[:3] for key in cells if key[3] == "corrupted" and (*key[:3], "right") in cells]
+    def tilts(prefix):
+        """{seed: mean logit shift}"""
+        rows = group([row for key in both for row in cells[*key, prefix]], lambda row: row["seed"])
+        return {seed: float(np.mean([np.subtract(*logit(np.log([r["tuned"], r["base"]]))) for r in these])) for seed, these in rows.items()}
+    wrong, right = tilts("corrupted"), tilts("right")
+    shares = [wrong[seed] / right[seed] for seed in wrong if right.get(seed)]
+    moved = decide(list(right.values())) != "undecided" or len(right) < 2
+    return Verdict("The tuned model tilts wrong prefixes as it tilts right ones (against P10)", decide(shares, (0.5, INF), [(-INF, 0.5)]) if moved else "undecided",
+                   f"share {pm(shares, '.2f')}" if shares else "", n_seeds=len(shares), figure="steps.png")
 
 
+@claim
 def per_token_law(steps):
-    table, judged, seeds = [["beta", "depth", "step", "prefix", "base", "tuned", "law", "tuned - law", "seeds"]], [], set()
-    for (beta, depth, step, prefix), rows in per_token(steps).items():
-        columns = {c: by_seed(rows, lambda r: r[c], seed=lambda r: r["seed"]) for c in ("base", "tuned", "law")}
-        off = by_seed(rows, lambda r: r["tuned"] - r["law"], seed=lambda r: r["seed"])
-        judged.append(decide(off, (-NEAR, NEAR), [(-INF, -NEAR), (NEAR, INF)]))
-        seeds |= {r["seed"] for r in rows}
-        table.append([f"{beta:g}", f"{depth:g}", f"{step:g}", prefix, *(pm(v, ".3f") for v in columns.values()), pm(off), str(len(off))])
-    return Verdict("P10, the per-token law, holds at every step", "k1 arms: probability of the next step, tuned minus law, per beta, depth, step and prefix: supported iff every interval lies inside ±0.05, refuted iff "
-                   "one lies outside (0.05 is ours)", every(judged), f"on the law in {judged.count('supported')} of {len(judged)}, off it in {judged.count('refuted')}" if judged else "",
-                   table if judged else [], len(seeds), figure="steps.png")
+    """k1 arms: probability of the next step, tuned minus law, per beta, depth, step and prefix: supported iff every interval lies inside ±0.05, refuted
+    iff one lies outside (0.05 is ours)."""
+    cells = per_token(steps)
+    def column(value):
+        return lambda rows: by_seed(rows, value, lambda row: row["seed"])
+    values = {"base": column(lambda r: r["base"]), "tuned": column(lambda r: r["tuned"]), "law": column(lambda r: r["law"]), "tuned - law": column(lambda r: r["tuned"] - r["law"])}
+    found = [decide(values["tuned - law"](rows), inside(NEAR), outside(NEAR)) for rows in cells.values()]
+    rows = [["beta", "depth", "step", "prefix", *values], *([*(f"{x:g}" for x in key[:3]), key[3], *(pm(f(rows), "+.3f" if "-" in name else ".3f") for name, f in values.items())] for key, rows in cells.items())]
+    return Verdict("P10, the per-token law, holds at every step", every(found), tally(found), rows, len({r["seed"] for rows in cells.values() for r in rows}), figure="steps.png")
 
 
+@claim
 def spurious_reward(runs):
-    change = {split: by_seed([r for r in runs if r.has("reward=random", split=split)], lambda r: r.gain("reward=random", split)) for split in ("id", "edge")}
-    return Verdict("A reward that ignores the answer changes nothing (P8)", "change of mass with reward random, on id and on edge: supported iff both intervals lie inside ±2 points, refuted iff one lies outside (2 points are "
-                   "ours)", every([decide(v, (-POINTS, POINTS), [(-INF, -POINTS), (POINTS, INF)]) for v in change.values()]),
-                   ", ".join(f"{s} {pm(v)}" for s, v in change.items() if v), n_seeds=len(change["id"]), figure="controls.png")
+    """Change of mass with reward random, on id and on edge: supported iff both intervals lie inside ±2 points, refuted iff one lies outside (2 points are ours)."""
+    change = {split: by_seed(runs, lambda r: r.gain("reward=random", split)) for split in ("id", "edge")}
+    return Verdict("A reward that ignores the answer changes nothing (P8)", every([decide(v, inside(POINTS), outside(POINTS)) for v in change.values()]),
+                   ", ".join(f"{split} {pm(v)}" for split, v in change.items() if v), n_seeds=len(change["id"]), figure="controls.png")
 
 
+@claim
 def curriculum(runs):
+    """Mass on depth 6 after GRPO on depths 4, 5, 6 in turn, minus that after all steps on 6: supported iff the interval lies above +2 points, refuted iff
+    below +2 (2 points are ours)."""
     stages, jump = CONTROLS["curriculum"]
     these = [r for r in runs if r.has(stages, jump, split="hard")]
-    def mass(r, arm):
-        return float(np.mean(np.concatenate([np.exp(m) for cell, m in r.masses[arm, "hard"].items() if cell.startswith("d6")] or [[math.nan]])))
-    more, arms = by_seed(these, lambda r: mass(r, stages) - mass(r, jump)), ("base", stages, jump)
-    return Verdict("A curriculum 4, 5, 6 beats a jump to 6 (P9)", "mass on depth 6, curriculum minus jump: supported iff the interval lies above +2 points, refuted iff below +2 (2 points are ours)",
-                   decide(more, (POINTS, INF), [(-INF, POINTS)]), f"depth 6: difference {pm(more)}; " + ", ".join(f"{a} {pm(by_seed(these, lambda r: mass(r, a)), 'p')}" for a in arms) if more else "",
-                   n_seeds=len(more), note="Not against P1, whose base is renewed at each stage; it is against a bound by the first base's mass." if more else "", figure="controls.png")
+    def deepest(arm):
+        return lambda r: float(np.mean([np.exp(m).mean() for cell, m in r.masses[arm, "hard"].items() if cell.startswith("d6")] or [math.nan]))
+    more = by_seed(these, lambda r: deepest(stages)(r) - deepest(jump)(r))
+    return Verdict("A curriculum 4, 5, 6 beats a jump to 6 (P9)", decide(more, (POINTS, INF), [(-INF, POINTS)]),
+                   f"difference {pm(more)}; " + ", ".join(f"{arm} {mean(deepest(arm), 'p')(these)}" for arm in ("base", stages, jump)) if more else "", n_seeds=len(more),
+                   note="P1 is not at stake: its base is renewed at each stage. A bound by the first base's mass is." if more else "", figure="controls.png")
 
 
 def controls(runs):
-    """[(kind, name, arm, place, runs)]: every control, () for the runs of one that has not run; what is in the data under no known name comes last."""
+    """[(kind, name, arm, place, runs)]: every control, with no runs where it has not run; what is in the data under no known name comes last."""
+    def site(r):
+        return r.task, r.axis, r.overlap, r.noise, r.pretrain_steps
+    def listed(kind, name, found):
+        places = group(found, lambda f: (f[1], f"{f[0].place}, overlap {f[0].overlap:g}")).items()
+        return [(kind, name or arm, arm, place, [r for r, _ in pairs]) for (arm, place), pairs in places] or [(kind, name, "", "", [])]
     rows = []
     for kind, names in CONTROLS.items():
-        def site(r):
-            return r.task, r.axis, r.overlap, r.noise, r.pretrain_steps
         sites = {site(r) for r in runs if r.setting in names or set(r.arms) & set(names)}
         for name in names:
             found = [(r, arm) for r in runs for arm in r.arms if r.setting == name and arm in TUNED or arm == name]
             if name in DEFAULTS and not found:
                 found = [(r, arm) for r in runs for arm in TUNED if not r.setting and arm in r.arms and site(r) in sites]
-            for (arm, place), pairs in group(found, lambda f: (f[1], f"{f[0].place}, overlap {f[0].overlap:g}")).items():
-                rows.append((kind, name, arm, place, [r for r, _ in pairs]))
-            if not found:
-                rows.append((kind, name, "", "", []))
-    known = {*(n for names in CONTROLS.values() for n in names), *TUNED, *COLDER, "grpo-mix", "sft", "oracle", ""}
-    for (name, arm, place), these in group([(r, arm) for r in runs if r.parts & {"controls", "domains"} for arm in r.arms if {r.setting, arm} - known and not arm.startswith("base")],
-                                           lambda f: (f[0].setting, f[1], f"{f[0].place}, overlap {f[0].overlap:g}")).items():
-        rows.append(("other", name or arm, arm, place, [r for r, _ in these]))
-    return rows
+            rows += listed(kind, name, found)
+    known = {name for names in CONTROLS.values() for name in names} | {*TUNED, "grpo-mix", "sft", "oracle", ""}
+    others = [(r, arm) for r in runs if r.parts & {"controls", "domains"} for arm in r.arms if {r.setting, arm} - known and not arm.startswith("base")]
+    return rows + [row for setting in sorted({r.setting for r, _ in others}) for row in listed("other", setting, [f for f in others if f[0].setting == setting])]
 
 
 def verdicts(study):
     """Every claim's Verdict."""
     runs, off = study.runs, [("grpo-id", "edge"), ("grpo-id", "hard"), ("grpo-edge", "id"), ("grpo-edge", "hard")]
-    return [no_mass_no_gain(runs), mass_predicts_gain(runs, "grpo-id", "transfer"), mass_predicts_gain(runs, "grpo-edge", "learning"), overlap_buys_mass(runs), mass_without_overlap(runs),
-            gains_saturate(runs, "k1-b1", 1, "with KL, beta 1, as P1's inverted U"), gains_saturate(runs, "grpo-id", 0, "without KL, as 1 - Q0"), undertrained_gains_alike(runs),
-            no_crossover(runs, [("grpo-id", "id"), ("grpo-edge", "edge")], "where GRPO was trained (P4)"), no_crossover(runs, off, "where it was not trained"),
+    return [no_mass_no_gain(runs), mass_predicts_gain(runs, "grpo-id", "transfer"), mass_predicts_gain(runs, "grpo-edge", "learning"),
+            overlap_buys_mass(runs), mass_without_overlap(runs), gains_saturate(runs, "k1-b1", 1, "with KL, beta 1, as P1's inverted U"),
+            gains_saturate(runs, "grpo-id", 0, "without KL, as 1 - Q0"), undertrained_gains_alike(runs),
+            no_crossover(runs, list(zip(TUNED, ("id", "edge"))), "where GRPO was trained (P4)"), no_crossover(runs, off, "where it was not trained"),
             more_than_sharpening(runs, "grpo-id", "id"), more_than_sharpening(runs, "grpo-edge", "edge"),
-            law_holds(runs, "k1", tilted, "P1: with the KL in the reward, GRPO tilts the base"), law_holds(runs, "k3", hyperbolic, "P3: with k3 as a loss, GRPO follows the hyperbolic law"),
+            law_holds(runs, "k1", tilted, "P1: with the KL in the reward, GRPO tilts the base"),
+            law_holds(runs, "k3", hyperbolic, "P3: with k3 as a loss, GRPO follows the hyperbolic law"),
             wrong_prefixes_tilt_alike(study.steps), per_token_law(study.steps), spurious_reward(runs), curriculum(runs)]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import verdicts as V
 from cli import CommandError
-from evaluate import bootstrap, exact_pass_at_k
+from evaluate import exact_pass_at_k
 from tasks import AXES, SPLITS
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -58,9 +58,8 @@ def save(folder, runs, steps=()):
                 arrays.update({f"{run.chain}|{arm}|{split}|{cell}": values for cell, values in cells.items()})
                 for cell, lm in [("all", run.log_mass(arm, split)), *cells.items()]:
                     base = run.log_mass("base", split) if cell == "all" else run.masses["base", split][cell]
-                    low, high = bootstrap(np.exp(lm), draws=20)
                     row = {"chain": run.chain, "task": run.task, "axis": run.axis, "overlap": run.overlap, "noise": run.noise, "pretrain_steps": run.pretrain_steps,
-                           "setting": run.setting, "seed": run.seed, "arm": arm, "split": split, "cell": cell, "prompts": len(lm), "mass": np.exp(lm).mean(), "low": low, "high": high,
+                           "setting": run.setting, "seed": run.seed, "arm": arm, "split": split, "cell": cell, "prompts": len(lm), "mass": np.exp(lm).mean(), "low": np.exp(lm).min(), "high": np.exp(lm).max(),
                            **{f"p{k}": exact_pass_at_k(lm, n).mean() for k, n in (("4", 4), ("16", 16), ("64", 64), ("256", 256), ("1024", 1024), ("2^20", 2 ** 20))},
                            "fell": "" if arm == "base" else (lm < base - 1e-6).mean(), "base_mass": np.exp(base).mean(), "gold": "", "seconds": 1.0,
                            "command": run.commands.get(arm, "python finetune.py --init base.pt --steps 60")}
@@ -88,14 +87,9 @@ def step_rows(share=1.0, n=3, off=0.0, spread=0.01):
 
 # --------------------------------------------------------------------------------------------------------- the statistics
 
-def test_intervals_and_p_values():
+def test_intervals_are_student_t_over_seeds():
     mean, half = V.over_seeds([1.0, 2.0, 3.0])
     assert mean == 2 and half == pytest.approx(4.303 / 3 ** 0.5, rel=1e-3) and V.over_seeds([1.0]) == (1.0, None)
-    for dof, t in ((2, 4.303), (4, 2.776), (9, 2.262)):  # the table's own points
-        values = np.linspace(-1, 1, dof + 1)
-        values += t * values.std(ddof=1) / (dof + 1) ** 0.5
-        assert V.t_test(list(values)) == pytest.approx(0.05, abs=1e-4)
-    assert V.t_test([0.1, -0.1, 0.0]) == pytest.approx(1) and math.isnan(V.t_test([3.0])) and V.t_test([2.0, 2.0]) == 0
 
 
 def test_decisions():
@@ -156,8 +150,8 @@ def test_overlap_buys_mass():
     def grid(edges, n=3, arm=shift(1)):
         return [r for i, (o, q) in enumerate(zip(V.OVERLAPS, edges)) for r in seeds(n, overlap=o, base=(0.5, q, q), **{"grpo-edge": arm})]
     bought = V.overlap_buys_mass(grid([1e-9, 1e-4, 0.05, 0.2]))
-    assert bought.verdict == "supported" and "p " in bought.numbers
-    assert 0.01 < float(bought.table[1][3].split()[0]) < 0.1  # half of the effect lies between the last two doses
+    assert bought.verdict == "supported" and "base mass +0." in bought.numbers
+    assert 0.01 < float(bought.table[1][2].split()[0]) < 0.1  # half of the effect lies between the last two doses
     assert V.overlap_buys_mass(grid([0.2, 0.1, 0.01, 1e-4])).verdict == "refuted"
     assert V.overlap_buys_mass(grid([1e-9, 1e-4, 0.05, 0.2], n=1)).verdict == "undecided"
     assert V.overlap_buys_mass(grid([1e-9, 1e-4])).verdict == "not run"  # two doses are no trend
@@ -186,7 +180,7 @@ def saturated(arm, name="k1-b1", noises=(0.1, 0.3, 0.5), n=3, short=None):
 
 def test_gains_saturate():
     law = V.gains_saturate(saturated(shift(1)), "k1-b1", 1, "")
-    assert law.verdict == "supported" and law.numbers == "mean absolute departure 0.000 ±0.000" and len(law.table) == 4
+    assert law.verdict == "supported" and law.numbers == "mean absolute departure 0.000 ±0.000 (k1-b1)" and len(law.table) == 4
     assert V.gains_saturate(saturated(shift(4)), "k1-b1", 1, "").verdict == "refuted"
     assert V.gains_saturate(saturated([shift(1), shift(1), shift(2)]), "k1-b1", 1, "").verdict == "undecided"
     assert V.gains_saturate(saturated(shift(1), n=1), "k1-b1", 1, "").verdict == "undecided"
@@ -217,7 +211,7 @@ def test_no_crossover():
     both = lambda arm, n=3: seeds(n, base=(0.3, 0.3, 0.1), **{"grpo-id": arm, "grpo-edge": arm})
     assert V.no_crossover(both(shift(1)), ON, "").verdict == "supported"
     crossed = V.no_crossover(both(sharpened_but_narrowed), ON, "")
-    assert crossed.verdict == "refuted" and crossed.table[1][2] == "0.50 ±0.00" and 2 <= int(crossed.table[1][3]) <= 8
+    assert crossed.verdict == "refuted" and crossed.table[1][1] == "0.50 ±0.00" and 2 <= int(crossed.table[1][2]) <= 8
     assert V.no_crossover(both([sharpened_but_narrowed, shift(1), shift(1)]), ON, "").verdict == "undecided"
     assert V.no_crossover(both(sharpened_but_narrowed, 1), ON, "").verdict == "undecided"
     assert V.no_crossover(both(shift(1)), [("grpo-mix", "id")], "").verdict == "not run"
@@ -242,7 +236,7 @@ def test_laws():
     p1 = V.law_holds(runs(**{"k1-b0.3": shift(1 / 0.3), "k1-b1": shift(1), "none": to(0.9)}), "k1", V.tilted, "P1")
     assert p1.verdict == "supported" and len(p1.table) == 1 + 3 * 3
     row = next(r for r in p1.table if r[0] == "0.3")
-    assert row[6].startswith("1.00") and row[8].startswith("3.33") and row[9] == "3.33"
+    assert row[6] == "1.00 ±0.00 (1.00)" and row[7] == "3.33 ±0.00 (3.33)"
     assert V.law_holds(runs(**{"k1-b1": shift(3)}), "k1", V.tilted, "").verdict == "refuted"
     assert V.law_holds(runs(**{"k1-b1": [shift(1), shift(1), shift(3)]}), "k1", V.tilted, "").verdict == "undecided"
     assert V.law_holds(runs(**{"none": shift(3)}), "k1", V.tilted, "").verdict == "not run"
@@ -297,13 +291,13 @@ def test_tripwires():
 
 # ------------------------------------------------------------------------------------------------------------- the report
 
-def whole_study(lift=1.0, n=3):
+def whole_study(lift=1.0, n=2):
     """Something of every part."""
     cold = {"base T=0.7": shift(0.2), "base T=0.5": shift(0.4), "base T=0.3": shift(0.6), "base greedy": to(0.0)}
     tuned = {"grpo-id": shift(lift), "grpo-edge": shift(lift), "sft": shift(0.1), "oracle": to(0.95)}
-    runs = [r for task, axis in V.GRID[:5] for o, q in zip(V.OVERLAPS, (1e-6, 1e-4, 0.02, 0.2)) if (axis, o) != ("tokens", 0.01)
+    runs = [r for task, axis in (*V.GRID[:1], *V.GRID[2:5]) for o, q in zip(V.OVERLAPS, (1e-6, 1e-4, 0.02, 0.2)) if (axis, o) != ("tokens", 0.01)
             for r in seeds(n, task=task, axis=axis, overlap=o, base=(0.55 if axis != "tokens" else 0.2, q, q / 10), **cold, **tuned)]
-    runs += saturated(shift(lift), "grpo-id", n=n, short=KEPT) + [r for r in saturated(shift(lift), n=n, noises=(0.11, 0.31, 0.51))]
+    runs += saturated(shift(lift), "grpo-id", n=n, noises=(0.11, 0.31, 0.51), short=KEPT) + saturated(shift(lift), n=n, noises=(0.12, 0.32, 0.52))
     runs += seeds(n, parts=("laws",), noise=0.29, **{"k1-b0.3": shift(3.3 * lift), "k1-b1": shift(lift), "k3-b1": lambda lm: np.log(V.hyperbolic(lm, 1)), "none": to(0.99)})
     runs += seeds(n, parts=("controls",), noise=0.28, overlap=0.1, **tuned, **{name: shift(lift / 2) for name in ("reward=answer", "reward=random", "curriculum 4>5>6", "jump to 6", "balanced", "uniform")})
     runs += seeds(n, parts=("controls",), setting="position=nope", **cold, **tuned)
@@ -312,7 +306,7 @@ def whole_study(lift=1.0, n=3):
 
 
 def test_the_files_and_back(tmp_path):
-    runs = whole_study(n=2)
+    runs = whole_study()
     save(tmp_path, runs, step_rows(n=2))
     study = V.read(tmp_path)
     assert len(study.runs) == len(runs) and len(study.steps) == 8
@@ -337,7 +331,7 @@ def test_the_report_says_what_the_numbers_say(tmp_path):
     summary = {lift: [l for l in t.split("\n") if l.startswith("| [")] for lift, t in texts.items()}
     changed = [a != b for a, b in zip(summary[1.0], summary[-1.0])]
     assert len(changed) == len(found) + 1 and sum(changed) >= 12  # the words follow the numbers
-    assert "not run" in texts[1.0] and "⚠ base id" in texts[1.0] and "graph depth | 3 seeds" in texts[1.0] and "| graph tokens | not run | not run" in texts[1.0]
+    assert "not run" in texts[1.0] and "⚠ base id" in texts[1.0] and "graph depth | 2 seeds" in texts[1.0] and "| graph tokens | not run | not run" in texts[1.0]
 
 
 def test_no_claim_is_typed():
@@ -357,7 +351,7 @@ def test_missing_files_are_named(tmp_path):
 
 
 def test_without_matplotlib_the_report_is_whole(tmp_path, monkeypatch, capsys):
-    save(tmp_path, whole_study(n=2), step_rows(n=2))
+    save(tmp_path, whole_study(), step_rows(n=2))
     monkeypatch.setattr(V.importlib.util, "find_spec", lambda name: None)
     path = V.write(tmp_path)
     said = capsys.readouterr().out
