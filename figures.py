@@ -2,7 +2,7 @@
 
     draw(folder, study)    writes each figure whose data is there, and returns their names
 
-One function per figure, each from the Study that verdicts.py judges, with the same Student t intervals over seeds. The colours are Okabe
+One function per figure, each from the Study (readings.py) that verdicts.py judges, with the same Student t intervals over seeds. The colours are Okabe
 and Ito's, which colour-blind readers can tell apart, and marker or line style says the same again.
 """
 import os
@@ -14,7 +14,8 @@ matplotlib.use("Agg")  # files only: no display is needed
 import matplotlib.pyplot as plt
 import numpy as np
 
-from verdicts import COLDER, POWERS, TUNED, by_seed, controls, dose, group, hyperbolic, logit, over_seeds, per_token, saturation, tilted
+from readings import COLDER, POWERS, TUNED, by_seed, dose, group, hyperbolic, logit, over_seeds, per_token, saturation, tilted
+from verdicts import controls
 
 BLACK, ORANGE, BLUE, GREEN, PURPLE, GREY = "#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#888888"
 LOOK = {"base": (BLACK, "o", "-", "base"), "grpo-id": (BLUE, "s", "--", "GRPO on id"), "grpo-edge": (ORANGE, "^", "-.", "GRPO on edge"),
@@ -100,7 +101,7 @@ def gain_figure(study):
         ax.set(title=words, xlabel="log10 of the base's mass Q0 on the prompt")
         ax.legend(loc="upper left")
     axes[0, 0].set_ylabel("change of mass")
-    figure.suptitle("Edge prompts gain by what the base already gave them (all dose bases; ± 95 % over seeds)")
+    figure.suptitle("What edge prompts gain, by the mass that the base gave them (all dose bases; ± 95 % over seeds)")
     return figure
 
 
@@ -162,10 +163,13 @@ def saturation_figure(study):
         return None
     figure, axes = panels(1, 2, 3.0, sharex=True, sharey=True)
     def points(ax, runs, key, arm, look):
-        for i, these in enumerate(group([(r, c) for r in runs if r.has("base", *([arm] if arm else []), split="id") for c in r.masses["base", "id"]], lambda x: (key(x[0]), x[1])).values()):
-            base = [float(np.exp(r.masses["base", "id"][c]).mean()) for r, c in these]
-            best = [max(float(np.exp(r.masses[a, "id"][c]).mean()) for a in ([arm] if arm else COLDER) if r.has(a, split="id")) for r, c in these]
-            bars(ax, [np.mean(base)], [by_seed(list(zip(these, np.subtract(best, base))), lambda x: float(x[1]), lambda x: x[0][0].seed)], (*look[:3], look[3] if not i else None), ls="")
+        """One point per cell of the bases that share `key`: the gain of the arm, or, without one, of the base at its best temperature."""
+        cells = [(r, c) for r in runs if r.has("base", arm or "base", split="id") for c in r.masses["base", "id"]]
+        def mass(r, cell, name):
+            return float(np.exp(r.masses[name, "id"][cell]).mean())
+        for i, these in enumerate(group(cells, lambda x: (key(x[0]), x[1])).values()):
+            gains = by_seed(these, lambda x: max(mass(*x, a) for a in ([arm] if arm else COLDER) if x[0].has(a, split="id")) - mass(*x, "base"), lambda x: x[0].seed)
+            bars(ax, [np.mean([mass(*x, "base") for x in these])], [gains], (*look[:3], None if i else look[3]), ls="")
     q = np.linspace(1e-6, 1 - 1e-6, 200)
     for ax, arm, beta, words, law in ((axes[0, 0], "k1-b1", 1, "with KL, β = 1", "P1: an inverted U"), (axes[0, 1], "grpo-id", 0, "without KL", "1 - Q0")):
         ax.plot(q, tilted(np.log(q), beta) - q, color=GREEN, ls=":", lw=2, label=law)

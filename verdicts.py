@@ -9,33 +9,25 @@ Every claim is a pure function from runs to a Verdict, which is one of four word
     undecided    it reaches across the border, or there is one seed: one seed is never an interval
     not run      there is nothing to judge it by
 
-Intervals are Student t over seed means: bootstrapping three seeds covers 74 %, not 95. Several bases of one seed (other tasks, axes,
-overlaps) are averaged first, because they share their luck. No verdict is typed anywhere; other numbers give other words.
+No verdict is typed anywhere: other numbers give other words. The thresholds that a rule calls "ours" are this study's choice.
 
 >>> decide([0.010, 0.012, 0.011], inside(0.02), outside(0.02)), decide([0.01], inside(0.02))
 ('supported', 'undecided')
 >>> decide([0.50, 0.52, 0.51], inside(0.02), outside(0.02)), decide([])
 ('refuted', 'not run')
 """
-import csv
 import functools
 import importlib.util
 import math
 import os
-import re
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from cli import CommandError
-from evaluate import FELL, exact_pass_at_k, probability, show_k
+from evaluate import FELL, probability, show_k
+from readings import (COLDER, GRID, INF, OVERLAPS, POWERS, TUNED, by_seed, cells_of, dose, group, half_dose, hyperbolic, logit, over_seeds, per_token, read,
+                      saturation, shifted, spearman, tilted)
 
-INF = math.inf
-GRID = [("arithmetic", a) for a in ("depth", "length", "tokens", "composition")] + [("graph", a) for a in ("depth", "length", "tokens")]
-OVERLAPS = (0.0, 0.001, 0.01, 0.1)
-COLDER = ("base", "base T=0.7", "base T=0.5", "base T=0.3", "base greedy")
-TUNED = ("grpo-id", "grpo-edge")
-POWERS = [2 ** i for i in range(21)]
 NO_MASS, POINTS, NEAR, DIP = 1e-4, 0.02, 0.05, 0.01  # below this: no mass; no gain to speak of; on the law; no crossover to speak of
 BAND, LEAST = (1e-6, 0.3), 20                        # base masses among which ranks mean something; prompts that a rank correlation needs
 
@@ -52,136 +44,7 @@ CONTROLS = {  # what each control is called in the data, as a chain's setting or
 DEFAULTS = ("position=rope", "exposure=none", "reward=trace", "scale=std")  # these are the study's own runs beside the control
 
 
-# ------------------------------------------------------------------------------------------------------------- the data
-
-@dataclass
-class Run:
-    """One base and everything made of it: log masses [n] of the same prompts, in the same order, for every arm."""
-    chain: str
-    task: str
-    axis: str
-    overlap: float
-    noise: float
-    pretrain_steps: float
-    setting: str
-    seed: int
-    parts: set
-    masses: dict                                   # {(arm, split): {cell: [n]}}
-    commands: dict = field(default_factory=dict)   # {arm: command}
-    trips: str = ""                                # the tripwires that this run's grid cell has tripped
-
-    @property
-    def place(self):
-        return f"{self.task} {self.axis}"
-
-    @property
-    def arms(self):
-        return list(dict.fromkeys(arm for arm, _ in self.masses))
-
-    def has(self, *arms, split):
-        return all((arm, split) in self.masses for arm in arms)
-
-    def log_mass(self, arm, split):
-        """[n], all cells of the split."""
-        return np.concatenate(list(self.masses[arm, split].values()))
-
-    def reach(self, arm, split, k=1):
-        """Mean exact pass@k over the split's prompts, for one k or a list of them; k = 1 is the mean mass. nan if there is no such arm."""
-        return exact_pass_at_k(self.log_mass(arm, split)[:, None], k).mean(0)[slice(None) if np.ndim(k) else 0] if self.has(arm, split=split) else math.nan
-
-    def gain(self, arm, split, k=1):
-        return self.reach(arm, split, k) - self.reach("base", split, k)
-
-    def at_best_temperature(self, split, k=1):
-        """The base's pass@k at whichever temperature makes it highest (for this k)."""
-        return max(self.reach(arm, split, k) for arm in COLDER if self.has(arm, split=split))
-
-    def budget(self, arm):
-        """Completions that this GRPO run drew: group x prompts x steps."""
-        found = [re.search(rf"{flag}[ =](\d+)", self.commands.get(arm, "")) for flag in ("--group-size", "--prompts-per-step", "--steps")]
-        return math.prod(int(f[1]) if f else default for f, default in zip(found, (16, 32, 60)))
-
-
-@dataclass
-class Study:
-    runs: list
-    steps: list = field(default_factory=list)  # rows of steps.csv
-
-
-def rows_of(path):
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def read(folder):
-    """The Study in folder. A chain evaluated on two tasks is two Runs."""
-    def path(name):
-        return os.path.join(folder, name)
-    if not (os.path.exists(path("study.csv")) and os.path.exists(path("masses.npz"))):
-        raise CommandError(f"{folder}: a report needs study.csv and masses.npz, and they are not both there; run the study first")
-    runs = {}
-    with np.load(path("masses.npz")) as masses:
-        names = set(masses.files)
-        for row in rows_of(path("study.csv")):
-            key = row["chain"], row["task"]
-            if key not in runs:
-                runs[key] = Run(row["chain"], row["task"], row["axis"], *(float(row[c] or "nan") for c in ("overlap", "noise", "pretrain_steps")),
-                                row["setting"], int(row["seed"]), set(), {})
-            run, name = runs[key], "|".join(row[c] for c in ("chain", "arm", "split", "cell"))
-            run.parts.add(row["part"])
-            run.commands[row["arm"]] = row["command"]
-            cells = run.masses.setdefault((row["arm"], row["split"]), {}) if row["cell"] != "all" else None
-            if cells is not None and row["cell"] not in cells:
-                if name not in names:
-                    raise CommandError(f"{path('masses.npz')}: no array {name!r}, which study.csv has a row for; write both again")
-                cells[row["cell"]] = masses[name].astype(float)
-    steps = rows_of(path("steps.csv")) if os.path.exists(path("steps.csv")) else []
-    for row in steps:
-        row.update({c: float(row[c] or "nan") for c in ("seed", "beta", "depth", "step", "base", "tuned", "law")})
-    runs = list(runs.values())
-    for cell, words in tripwires(runs).items():
-        for run in runs:
-            if (run.task, run.axis, run.overlap) == cell and "dose" in run.parts:
-                run.trips = words
-    return Study(runs, steps)
-
-
-def dose(runs):
-    return [r for r in runs if "dose" in r.parts and not r.setting]
-
-
-def group(items, key):
-    """{key: items}, in the order of the keys."""
-    found = {}
-    for item in items:
-        found.setdefault(key(item), []).append(item)
-    return dict(sorted(found.items()))
-
-
-def cells_of(runs):
-    """The runs by cell of the grid: {label: runs}; a label with ⚠ has tripped a wire."""
-    return {f"{r[0].place}, overlap {r[0].overlap:g}{' ⚠' if r[0].trips else ''}": r
-            for r in group(runs, lambda r: (r.task, r.axis, r.overlap)).values()}
-
-
-# ------------------------------------------------------------------------------------------------------- the statistics
-
-# The 97.5 % point of Student's t for 1, 2, ... 20 degrees of freedom; with more, the last one is a little too wide.
-T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
-         2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086)
-
-
-def over_seeds(values):
-    """(mean, half-width of the 95 % Student t interval or None) of one number per seed. One seed is not an interval."""
-    n = len(values)
-    return float(np.mean(values)), None if n < 2 else float(T_975[min(n - 1, 20) - 1] * np.std(values, ddof=1) / n ** 0.5)
-
-
-def by_seed(items, value, seed=lambda item: item.seed):
-    """[one number per seed]: the mean of value(item) over that seed's items; nan counts as absent."""
-    found = {s: [v for v in map(value, these) if not math.isnan(v)] for s, these in group(items, seed).items()}
-    return [float(np.mean(v)) for v in found.values() if v]
-
+# --------------------------------------------------------------------------------------------------------- the decisions
 
 def decide(values, yes=(0, INF), no=()):
     """The verdict on one number per seed: where does its interval lie, inside the range yes or inside one of the ranges no?"""
@@ -218,66 +81,6 @@ def unanimous(verdicts):
     """The verdict of those that reached one: what all of them say, else undecided."""
     decided = set(verdicts) & {"supported", "refuted"}
     return decided.pop() if len(decided) == 1 else "undecided" if set(verdicts) - {"not run"} else "not run"
-
-
-def ranks(x):
-    """Ranks [n], ties sharing their mean rank."""
-    _, at, counts = np.unique(x, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[at]
-
-
-def spearman(x, y):
-    """Rank correlation; nan if one of the two does not vary."""
-    x, y = ranks(x), ranks(y)
-    return float(np.corrcoef(x, y)[0, 1]) if x.std() > 0 and y.std() > 0 else math.nan
-
-
-def half_dose(doses, effects):
-    """The dose at which the effect is halfway between its values at the first and last dose; nan if that range is below POINTS.
-
-    Linear between dose 0 and the next, log-linear after.
-
-    >>> [round(half_dose([0, 0.001, 0.01, 0.1], e), 4) for e in ([0, 0, 0.5, 1], [0, 1, 1, 1], [0, 0, 0, 1])]
-    [0.01, 0.0005, 0.0316]
-    """
-    half = (effects[0] + effects[-1]) / 2
-    for (a, low), (b, high) in zip(zip(doses, effects), zip(doses[1:], effects[1:])):
-        if effects[-1] - effects[0] >= POINTS and low < half <= high:
-            part = (half - low) / (high - low)
-            return b * part if a == 0 else a * (b / a) ** part
-    return math.nan
-
-
-# -------------------------------------------------------------------------------------------------------------- the laws
-
-def logit(log_mass):
-    """log(Q / (1 - Q)) from log Q [n], kept finite."""
-    log_mass = np.clip(log_mass, -700, -1e-12)
-    return log_mass - np.log(-np.expm1(log_mass))
-
-
-def tilted(log_mass, beta):
-    """P1, reverse KL in the reward (2510.15990): logit Q* = logit Q0 + 1 / beta. beta 0 is no KL at all: Q* = 1."""
-    return np.exp(-np.logaddexp(0, -logit(log_mass) - 1 / beta)) if beta else np.ones_like(log_mass)
-
-
-def hyperbolic(log_mass, beta):
-    """P3, k3 as a loss: pi = beta pi0 / (lambda - A) with A in {0, 1}, so lambda solves a quadratic, and Q* is
-
-    >>> [round(float(hyperbolic(np.log(q), b)), 4) for b, q in ((0.3, 0.05), (1, 0.05), (0.3, 0.3))]
-    [0.7208, 0.2236, 0.811]
-    """
-    return (1 - beta + np.sqrt((1 - beta) ** 2 + 4 * beta * np.exp(log_mass))) / 2
-
-
-def shifted(log_mass, target):
-    """Masses [n] after one uniform logit shift that brings their mean to target (bisection)."""
-    low, high = -800.0, 800.0
-    for _ in range(80):
-        shift = (low + high) / 2
-        moved = np.exp(-np.logaddexp(0, -logit(log_mass) - shift))
-        low, high = (shift, high) if moved.mean() < target else (low, shift)
-    return moved
 
 
 # ------------------------------------------------------------------------------------------------------------ the claims
@@ -320,23 +123,12 @@ def mean(value, form="+.3f"):
 
 def table(first, groups, columns):
     """Rows of text: groups {label: runs} down, columns {header: runs -> text} across."""
-    return [[first, *columns, "seeds"], *([label, *(column(runs) for column in columns.values()), str(len({r.seed for r in runs}))] for label, runs in groups.items())]
+    rows = ([label, *(column(runs) for column in columns.values()), str(len({r.seed for r in runs}))] for label, runs in groups.items())
+    return [[first, *columns, "seeds"], *rows]
 
 
 def tally(verdicts):
     return ", ".join(f"{word} in {verdicts.count(word)}" for word in ("supported", "refuted", "undecided")) if verdicts else ""
-
-
-def tripwires(runs):
-    """{(task, axis, overlap): what tripped}: base id mass outside [0.4, 0.95], or an oracle (clean edge problems) below 0.9 on edge."""
-    found = {}
-    for (task, axis), place in group(dose(runs), lambda r: (r.task, r.axis)).items():
-        oracle = by_seed(place, lambda r: r.reach("oracle", "edge"))
-        for overlap, these in group(place, lambda r: r.overlap).items():
-            id_mass = np.mean([r.reach("base", "id") for r in these])
-            words = [f"base id {id_mass:.2f}"] * (not 0.4 <= id_mass <= 0.95) + ([f"oracle {np.mean(oracle):.2f}"] if oracle and np.mean(oracle) < 0.9 else [])
-            found.update({(task, axis, overlap): ", ".join(words)} if words else {})
-    return found
 
 
 @claim
@@ -354,9 +146,11 @@ def no_mass_no_gain(runs):
         "edge mass, by seed": lambda these: " ".join(f"{r.reach('base', 'edge'):.0e}" for r in these),
         "right samples to expect (P6), by seed": lambda these: " ".join(f"{expected(r):.1g}" for r in these),
         "gain pass@1": mean(gain[1]), "gain pass@64": mean(gain[64]), "this cell": verdict})
-    return Verdict("No mass, no gain", verdict(bases), f"{len(bases)} bases: pass@1 {mean(gain[1])(bases)}, pass@64 {mean(gain[64])(bases)}" if bases else "", rows,
-                   len({r.seed for r in bases}), "P6 counts the right samples that GRPO can expect to see, group x Q0 x prompts x steps. Mean gain at pass@64 where that is "
-                   + "; ".join(f"{words}: {np.mean(g):+.3f} ({len(g)} bases)" for words, g in seen.items() if g) + "." if bases else "", "dose.png")
+    if not bases:
+        return Verdict("No mass, no gain", "not run")
+    return Verdict("No mass, no gain", verdict(bases), f"{len(bases)} bases: pass@1 {mean(gain[1])(bases)}, pass@64 {mean(gain[64])(bases)}", rows,
+                   len({r.seed for r in bases}), "P6 counts the right samples that GRPO can expect to see, group x Q0 x prompts x steps. Mean gain at pass@64 where "
+                   "that is " + "; ".join(f"{words}: {np.mean(g):+.3f} ({len(g)} bases)" for words, g in seen.items() if g) + ".", "dose.png")
 
 
 def correlation(run, arm, shift=False):
@@ -382,7 +176,8 @@ def mass_predicts_gain(runs, arm, name):
     these = [r for r in dose(runs) if not math.isnan(correlation(r, arm))]
     measured, of_shift = lambda r: correlation(r, arm), lambda r: correlation(r, arm, shift=True)
     rho, judge = by_seed(these, measured), lambda rho: decide(rho, (0, INF), [(-INF, 0)])
-    rows = table("base", cells_of(these), {"rank correlation": mean(measured, "+.2f"), "of a uniform shift": mean(of_shift, "+.2f"), "this cell": lambda t: judge(by_seed(t, measured))})
+    rows = table("base", cells_of(these), {"rank correlation": mean(measured, "+.2f"), "of a uniform shift": mean(of_shift, "+.2f"),
+                                           "this cell": lambda t: judge(by_seed(t, measured))})
     return Verdict(f"Mass predicts gain: {name}", judge(rho), f"{arm}: {pm(rho, '+.2f')}; one uniform logit shift with the same mean gain would give "
                    f"{mean(of_shift, '+.2f')(these)}" if rho else "", rows, len(rho), figure="gain.png")
 
@@ -394,7 +189,8 @@ def overlap_buys_mass(runs):
     measures = {"base mass": lambda r: r.reach("base", "edge"), "gain": lambda r: r.gain("grpo-edge", "edge")}
     def curves(these, value):
         """[(seed, doses, values)] of every place and seed with three doses or more."""
-        chains = [(seed, sorted((r.overlap, value(r)) for r in c if not math.isnan(value(r)))) for (_, seed), c in group(these, lambda r: (r.place, r.seed)).items()]
+        chains = [(seed, sorted((r.overlap, value(r)) for r in c if not math.isnan(value(r))))
+                  for (_, seed), c in group(these, lambda r: (r.place, r.seed)).items()]
         return [(seed, *zip(*points)) for seed, points in chains if len(points) >= 3]
     def slopes(these, value):
         return by_seed(curves(these, value), lambda c: float(np.polyfit(range(len(c[1])), c[2], 1)[0]), seed=lambda c: c[0])
@@ -402,7 +198,8 @@ def overlap_buys_mass(runs):
         logs = by_seed(curves(these, value), lambda c: math.log10(half_dose(c[1], c[2])), seed=lambda c: c[0])
         centre, width = over_seeds(logs) if logs else (math.nan, None)
         return ("-" if not logs else f"{10 ** centre:.2g}") + ("" if width is None else f" [{10 ** (centre - width):.1g}, {10 ** (centre + width):.1g}]")
-    columns = {f"{name}: {what}": lambda t, f=f, v=v: f(t, v) for name, v in measures.items() for what, f in (("slope", lambda t, v: pm(slopes(t, v))), ("half the effect at", half))}
+    columns = {f"{name}: {what}": lambda t, f=f, v=v: f(t, v) for name, v in measures.items()
+               for what, f in (("slope", lambda t, v: pm(slopes(t, v))), ("half the effect at", half))}
     means = {name: slopes(dose(runs), v) for name, v in measures.items()}
     return Verdict("Overlap buys mass", every([decide(s, (0, INF), [(-INF, 0)]) for s in means.values()]),
                    ", ".join(f"{name} {pm(s)} per step of dose" for name, s in means.items() if s), table("cell", group(dose(runs), lambda r: r.place), columns),
@@ -423,14 +220,8 @@ def mass_without_overlap(runs):
                  | {"as claimed": lambda these: verdict(these[0].place) if these[0].place in claimed else "no claim"})
     return Verdict("Composition and graph length have mass without overlap; depth and length of arithmetic have none",
                    "undecided" if every(found) == "supported" and "not run" in found else every(found),
-                   ", ".join(f"{row[0]} {row[1]}" for row in rows[1:] if row[0] in claimed), rows, max((int(row[-1]) for row in rows[1:] if row[0] in claimed), default=0), figure="dose.png")
-
-
-def saturation(runs):
-    """(dialled by noise, undertrained): the bases of the saturation part."""
-    these = [r for r in runs if "saturation" in r.parts]
-    most = max((r.pretrain_steps for r in these), default=0)
-    return [r for r in these if r.noise or r.pretrain_steps == most], [r for r in these if not r.noise and r.pretrain_steps < most]
+                   ", ".join(f"{row[0]} {row[1]}" for row in rows[1:] if row[0] in claimed), rows,
+                   max((int(row[-1]) for row in rows[1:] if row[0] in claimed), default=0), figure="dose.png")
 
 
 def colder(run):
@@ -443,14 +234,16 @@ def gains_saturate(runs, arm, beta, name):
     these = [r for r in saturation(runs)[0] if r.has("base", arm, split="id")]
     def gains(r):
         """[cells, 2]: measured and by the law."""
-        return np.array([[(np.exp(r.masses[arm, "id"][cell]) - np.exp(base)).mean(), (tilted(base, beta) - np.exp(base)).mean()] for cell, base in r.masses["base", "id"].items()])
+        return np.array([[(np.exp(r.masses[arm, "id"][cell]) - np.exp(base)).mean(), (tilted(base, beta) - np.exp(base)).mean()]
+                         for cell, base in r.masses["base", "id"].items()])
     def departure(r):
         return float(np.abs(gains(r) @ [1, -1]).mean())
     rows = table("noise", group(these, lambda r: r.noise), {
-        "base Q0": mean(lambda r: r.reach("base", "id"), "p"), "gain": mean(lambda r: gains(r)[:, 0].mean()), "gain by the law": mean(lambda r: gains(r)[:, 1].mean()),
-        "mean absolute departure": mean(departure, ".3f"), "gain of the base alone, sampled at its best temperature": mean(colder)})
+        "base Q0": mean(lambda r: r.reach("base", "id"), "p"), "gain": mean(lambda r: gains(r)[:, 0].mean()),
+        "gain by the law": mean(lambda r: gains(r)[:, 1].mean()), "mean absolute departure": mean(departure, ".3f"), "gain of the base alone, sampled at its best temperature": mean(colder)})
     far = by_seed(these, departure)
-    return Verdict(f"ID gains saturate: {name}", decide(far, (-INF, NEAR), [(NEAR, INF)]), f"mean absolute departure {pm(far, '.3f')} ({arm})" if far else "", rows, len(far), figure="saturation.png")
+    return Verdict(f"ID gains saturate: {name}", decide(far, (-INF, NEAR), [(NEAR, INF)]), f"mean absolute departure {pm(far, '.3f')} ({arm})" if far else "",
+                   rows, len(far), figure="saturation.png")
 
 
 @claim
@@ -470,30 +263,35 @@ def undertrained_gains_alike(runs):
                 found.append(gain - np.interp(q, *zip(*line)))
         return float(np.mean(found)) if found else math.nan
     rows = table("pretraining steps, noise 0", group(short, lambda r: r.pretrain_steps), {
-        "base Q0": mean(lambda r: r.reach("base", "id"), "p"), "gain": mean(lambda r: r.gain("grpo-id", "id")), "minus the gain of a noisy base of the same Q0": mean(difference),
-        "gain of the base alone, sampled at its best temperature": mean(colder)})
+        "base Q0": mean(lambda r: r.reach("base", "id"), "p"), "gain": mean(lambda r: r.gain("grpo-id", "id")),
+        "minus the gain of a noisy base of the same Q0": mean(difference), "gain of the base alone, sampled at its best temperature": mean(colder)})
     values = by_seed(short, difference)
-    return Verdict("Undertrained bases gain like noisy ones", decide(values, inside(NEAR), outside(NEAR)), f"difference {pm(values)}" if values else "", rows, len(values), figure="saturation.png")
+    return Verdict("Undertrained bases gain like noisy ones", decide(values, inside(NEAR), outside(NEAR)), f"difference {pm(values)}" if values else "",
+                   rows, len(values), figure="saturation.png")
 
 
 @claim
 def no_crossover(runs, pairs, name):
     """Mean exact pass@k, tuned minus base, k = 1, 2, 4 ... 2^20: a cell supports iff the interval lies above -1 point at every k and refutes iff it
     lies below at some k; one cell refutes, all that have two seeds or more support (1 point is ours)."""
-    columns, cells = None, {}
-    for arm, split in pairs:
-        cells.update({f"{label}: {arm} on {split}": [(r, arm, split) for r in these if r.has("base", arm, split=split)] for label, these in cells_of(dose(runs)).items()})
-    cells, rows, found = {label: these for label, these in cells.items() if these}, [], []
+    cells, rows, found = {}, [], []
+    for label, these in cells_of(dose(runs)).items():
+        for arm, split in pairs:
+            cells[f"{label}: {arm} on {split}"] = [(r, arm, split) for r in these if r.has("base", arm, split=split)]
     for label, these in cells.items():
+        if not these:
+            continue
         change = np.array([r.gain(arm, split, POWERS) for r, arm, split in these])  # [seeds, 21]
         fell = [float((r.log_mass(arm, split) < r.log_mass("base", split) - FELL).mean()) for r, arm, split in these]
         below, worst = np.flatnonzero(change.mean(0) < -1e-9), int(change.mean(0).argmin())
         verdict = every([decide(list(at_k), (-DIP, INF), [(-INF, -DIP)]) for at_k in change.T])
         found += [verdict] if len(these) > 1 else []
-        rows.append([label, pm(fell, ".2f"), show_k(POWERS[below[0]]) if len(below) else "none", f"{pm(list(change[:, worst]))} at {show_k(POWERS[worst])}" if len(below) else "", verdict, str(len(these))])
-    crossed = sum(row[2] != "none" for row in rows)
-    return Verdict(f"No crossover {name}", every(found) if found else "undecided" if rows else "not run", f"{tally(found)}; the mean is below the base's at some k in {crossed} of {len(rows)}" if rows else "",
-                   [["cell", "share of prompts that fell", "pass@k below the base's from k =", "worst difference", "this cell", "seeds"], *rows], max(map(len, cells.values()), default=0), figure="passk.png")
+        rows.append([label, pm(fell, ".2f"), *((show_k(POWERS[below[0]]), f"{pm(list(change[:, worst]))} at {show_k(POWERS[worst])}") if len(below) else ("none", "")),
+                     verdict, str(len(these))])
+    crossed = f"the mean is below the base's at some k in {sum(row[2] != 'none' for row in rows)} of {len(rows)}" if rows else ""
+    return Verdict(f"No crossover {name}", every(found) if found else "undecided" if rows else "not run", "; ".join(filter(None, (tally(found), crossed))),
+                   [["cell", "share of prompts that fell", "pass@k below the base's from k =", "worst difference", "this cell", "seeds"], *rows],
+                   max(map(len, cells.values()), default=0), figure="passk.png")
 
 
 @claim
@@ -529,19 +327,15 @@ def law_holds(runs, kind, law, name):
         by_law = [law(b, beta) for b in before]
         off = [float(np.exp(a).mean() - q.mean()) for a, q in zip(after, by_law)]
         lines = np.array([[*fit(b, a), *fit(b, np.log(q))] for b, a, q in zip(before, after, by_law)])  # [seeds, 4]
-        rows.append([f"{beta:g}" if beta else "no KL", cell, *(pm([float(np.mean(v)) for v in values], "p") for values in (map(np.exp, before), map(np.exp, after), by_law)), pm(off),
-                     *(pm(list(lines[:, i]), ".2f") + (f" ({lines[:, i + 2].mean():.2f})" if beta else "") for i in (0, 1)), str(len(here))])
+        masses = [[float(np.mean(v)) for v in values] for values in (map(np.exp, before), map(np.exp, after), by_law)]
+        rows.append([f"{beta:g}" if beta else "no KL", cell, *(pm(m, "p") for m in masses), pm(off), *(pm(list(lines[:, i]), ".2f") + (f" ({lines[:, i + 2].mean():.2f})" if beta else "") for i in (0, 1)), str(len(here))])
         if beta:  # without a KL there is no law to hold it to: the row is only shown
             found.append(decide(off, inside(NEAR), outside(NEAR)))
             far.append((abs(np.mean(off)), f"{pm(off)} (beta {beta:g}, {cell})"))
     return Verdict(name, every(found), f"{tally(found)}; furthest {max(far)[1]}" if far else "",
-                   [["beta", "cell", "base Q0", "Q*", "Q* by the law", "difference", "slope (law)", "intercept (law)", "seeds"], *rows], max((len(c) for c in cells.values()), default=0) * bool(far),
+                   [["beta", "cell", "base Q0", "Q*", "Q* by the law", "difference", "slope (law)", "intercept (law)", "seeds"], *rows],
+                   max((len(c) for c in cells.values()), default=0) * bool(far),
                    "Slope and intercept are the least squares line of logit Q* on logit Q0 over prompts." if far else "", "laws.png")
-
-
-def per_token(steps, kl="k1"):
-    """{(beta, depth, step, prefix): rows} of the arms with this KL."""
-    return group([s for s in steps if s["kl"] == kl], lambda s: (s["beta"], s["depth"], s["step"], s["prefix"]))
 
 
 @claim
@@ -553,7 +347,8 @@ def wrong_prefixes_tilt_alike(steps):
     def tilts(prefix):
         """{seed: mean logit shift}"""
         rows = group([row for key in both for row in cells[*key, prefix]], lambda row: row["seed"])
-        return {seed: float(np.mean([np.subtract(*logit(np.log([r["tuned"], r["base"]]))) for r in these])) for seed, these in rows.items()}
+        return {seed: float(np.mean([np.subtract(*logit(np.log([r["tuned"], r["base"]]))) for r in these]))
+                for seed, these in rows.items()}
     wrong, right = tilts("corrupted"), tilts("right")
     shares = [wrong[seed] / right[seed] for seed in wrong if right.get(seed)]
     moved = decide(list(right.values())) != "undecided" or len(right) < 2
@@ -568,10 +363,11 @@ def per_token_law(steps):
     cells = per_token(steps)
     def column(value):
         return lambda rows: by_seed(rows, value, lambda row: row["seed"])
-    values = {"base": column(lambda r: r["base"]), "tuned": column(lambda r: r["tuned"]), "law": column(lambda r: r["law"]), "tuned - law": column(lambda r: r["tuned"] - r["law"])}
+    values = {name: column(lambda r, name=name: r[name]) for name in ("base", "tuned", "law")} | {"tuned - law": column(lambda r: r["tuned"] - r["law"])}
     found = [decide(values["tuned - law"](rows), inside(NEAR), outside(NEAR)) for rows in cells.values()]
-    rows = [["beta", "depth", "step", "prefix", *values], *([*(f"{x:g}" for x in key[:3]), key[3], *(pm(f(rows), "+.3f" if "-" in name else ".3f") for name, f in values.items())] for key, rows in cells.items())]
-    return Verdict("P10, the per-token law, holds at every step", every(found), tally(found), rows, len({r["seed"] for rows in cells.values() for r in rows}), figure="steps.png")
+    rows = [[*(f"{x:g}" for x in key[:3]), key[3], *(pm(f(rows), "+.3f" if "-" in name else ".3f") for name, f in values.items())] for key, rows in cells.items()]
+    return Verdict("P10, the per-token law, holds at every step", every(found), tally(found), [["beta", "depth", "step", "prefix", *values], *rows],
+                   len({r["seed"] for rows in cells.values() for r in rows}), figure="steps.png")
 
 
 @claim
@@ -592,8 +388,8 @@ def curriculum(runs):
         return lambda r: float(np.mean([np.exp(m).mean() for cell, m in r.masses[arm, "hard"].items() if cell.startswith("d6")] or [math.nan]))
     more = by_seed(these, lambda r: deepest(stages)(r) - deepest(jump)(r))
     return Verdict("A curriculum 4, 5, 6 beats a jump to 6 (P9)", decide(more, (POINTS, INF), [(-INF, POINTS)]),
-                   f"difference {pm(more)}; " + ", ".join(f"{arm} {mean(deepest(arm), 'p')(these)}" for arm in ("base", stages, jump)) if more else "", n_seeds=len(more),
-                   note="P1 is not at stake: its base is renewed at each stage. A bound by the first base's mass is." if more else "", figure="controls.png")
+                   f"difference {pm(more)}; " + ", ".join(f"{arm} {mean(deepest(arm), 'p')(these)}" for arm in ("base", stages, jump)) if more else "",
+                   n_seeds=len(more), note="P1 is not at stake: its base is renewed at each stage. A bound by the first base's mass is." if more else "", figure="controls.png")
 
 
 def controls(runs):
@@ -636,50 +432,62 @@ def markdown(rows):
 
 
 def grid_table(runs):
+    """What ran of the expected grid, with its tripwires."""
     rows = [["cell", *(f"overlap {o:g}" for o in OVERLAPS), "oracle on edge"]]
-    for place in GRID:
-        here = [r for r in dose(runs) if (r.task, r.axis) == place]
-        row = [" ".join(place)]
+    for place in (" ".join(p) for p in GRID):
+        here, row = [r for r in dose(runs) if r.place == place], [place]
         for overlap in OVERLAPS:
             these = [r for r in here if r.overlap == overlap]
-            row.append(f"{len(these)} seed{'s' if len(these) > 1 else ''}, id {np.mean([r.reach('base', 'id') for r in these]):.2f}"
-                       + (f" ⚠ {these[0].trips}" if these[0].trips else "") if these else "not run")
-        rows.append(row + [pm(by_seed(here, lambda r: r.reach("oracle", "edge")), "p").replace("-", "not run", 1) if not by_seed(here, lambda r: r.reach("oracle", "edge")) else
-                           pm(by_seed(here, lambda r: r.reach("oracle", "edge")), "p")])
+            row.append(f"{len(these)} seed{'s' * (len(these) > 1)}, id {np.mean([r.reach('base', 'id') for r in these]):.2f}{' ⚠ ' * bool(these[0].trips)}{these[0].trips}"
+                       if these else "not run")
+        oracle = by_seed(here, lambda r: r.reach("oracle", "edge"))
+        rows.append([*row, pm(oracle, "p") if oracle else "not run"])
     return rows
 
 
 def controls_table(runs):
     rows = [["control", "value", "arm", "where", "seeds", "id: base, change", "edge: base, change", "hard: base, change"]]
     for kind, name, arm, place, these in controls(runs):
-        sides = [(by_seed(these, lambda r: r.reach("base", s)), by_seed(these, lambda r: r.gain(arm, s))) for s in ("id", "edge", "hard")]
-        rows.append([kind, name, arm, place, str(len({r.seed for r in these})), *(f"{pm(b[:1] and [np.mean(b)], 'p')}, {pm(c)}" if c else "-" for b, c in sides)] if these
-                    else [kind, name, *["not run"] + [""] * 5])
+        def side(split):
+            change = by_seed(these, lambda r: r.gain(arm, split))
+            return f"{probability(np.mean(by_seed(these, lambda r: r.reach('base', split))))}, {pm(change)}" if change else "-"
+        rows.append([kind, name, arm, place, str(len({r.seed for r in these})), *map(side, ("id", "edge", "hard"))] if these else [kind, name, "not run", *[""] * 5])
     return rows
+
+
+INTRODUCTION = """# What the study found
+
+Written by `verdicts.py` from the numbers in this folder, verdicts included. *supported* and *refuted*: the 95 % interval (±, Student t over seeds)
+lies inside the range that the rule names. *undecided*: it does not, or there is one seed; headline claims want five. Gains are differences of
+exact probabilities: +0.02 is 2 points.
+"""
+WHAT_RAN = """
+## What was run
+
+Seeds per cell, and the base's mass in distribution. ⚠ marks a tripwire: a base outside 0.4 to 0.95 on id (it has nothing to gain, or too little to
+start from), or an oracle, trained on clean edge problems, below 0.9 on edge (a failure there would be the architecture's). Marked cells stay in
+every table and every verdict.
+"""
 
 
 def report(study, drawn=()):
     """README.md of the study's folder as text; drawn: names of the figures that exist."""
-    found, ran = verdicts(study), controls(study.runs)
-    present = len({(k, n) for k, n, _, _, these in ran if these})
-    lines = ["# What the study found", "", "Written by [verdicts.py](../../verdicts.py) from the numbers in this folder, verdicts included. *supported* and *refuted*: the 95 % interval (±, Student t over seeds) lies "
-             "inside the range that the rule names; *undecided*: it does not, or there is one seed; headline claims want five. Gains are differences of exact probabilities: +0.02 is 2 points.", "",
-             markdown([["claim", "verdict", "seeds", "numbers"], *([f"[{v.claim}](#{i + 1})", f"**{v.verdict}**", v.n_seeds or "", v.numbers] for i, v in enumerate(found)),
-                       ["[Controls](#controls)", "a table", "", f"{present} of {len({(k, n) for k, n, *_ in ran})} run"]]), "",
-             "## What was run", "", "Seeds per cell, and the base's mass in distribution. ⚠ marks a tripwire: a base outside 0.4 to 0.95 on id, or an oracle (trained on clean edge problems) below 0.9 on edge, "
-             "so that a failure would be the architecture's. Marked cells stay in every table and every verdict.", "", markdown(grid_table(study.runs))]
-    shown = set()
-    for i, v in enumerate(found):
-        lines += ["", f'<a id="{i + 1}"></a>', "", f"## {v.claim}: {v.verdict}", "", f"*Rule:* {v.rule}.", *(["", f"*Numbers:* {v.numbers}."] if v.numbers else [])]
-        if v.figure in drawn and v.figure not in shown:
-            shown.add(v.figure)
-            lines += ["", f"![{v.figure}]({v.figure})"]
+    found, names = verdicts(study), {(kind, name): bool(these) for kind, name, _, _, these in controls(study.runs)}
+    summary = [[f"[{v.claim}](#claim-{i})", f"**{v.verdict}**", v.n_seeds or "", v.numbers] for i, v in enumerate(found, 1)]
+    lines = [INTRODUCTION, markdown([["claim", "verdict", "seeds", "numbers"], *summary, ["[Controls](#controls)", "a table", "", f"{sum(names.values())} of {len(names)} run"]]),
+             WHAT_RAN, markdown(grid_table(study.runs))]
+    figures = [name for name in dict.fromkeys(v.figure for v in found) if name in drawn]
+    for i, v in enumerate(found, 1):
+        lines += [f'\n<a id="claim-{i}"></a>\n\n## {v.claim}: {v.verdict}\n\n*Rule.* {v.rule}']
+        lines += [f"\n*Numbers.* {v.numbers}."] if v.numbers else []
+        if v.figure in figures and v.figure != "controls.png":  # each figure once, under the first claim that it shows
+            figures.remove(v.figure)
+            lines += [f"\n![{v.figure}]({v.figure})"]
         if len(v.table) > 1:
-            text = markdown(v.table)
-            lines += ["", f"<details><summary>{len(v.table) - 1} rows</summary>\n\n{text}\n\n</details>" if len(v.table) > 13 else text]
-        lines += ["", v.note] if v.note else []
-    lines += ["", '<a id="controls"></a>', "", "## Controls", "", "Change of mass from the base to the arm, ± 95 % over seeds, one row per control."]
-    lines += ["", "![controls.png](controls.png)"] if "controls.png" in drawn else []
+            lines += ["\n" + (f"<details><summary>{len(v.table) - 1} rows</summary>\n\n{markdown(v.table)}\n\n</details>" if len(v.table) > 13 else markdown(v.table))]
+        lines += ["\n" + v.note] if v.note else []
+    lines += ["\n## Controls\n\nChange of exact mass from the base to the arm, ± 95 % over seeds, one row per control."]
+    lines += ["\n![controls.png](controls.png)"] if "controls.png" in drawn else []
     return "\n".join([*lines, "", markdown(controls_table(study.runs)), ""])
 
 

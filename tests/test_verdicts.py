@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+import readings as R
 import verdicts as V
 from cli import CommandError
 from evaluate import exact_pass_at_k
@@ -39,7 +40,7 @@ def make(seed=0, parts=("dose",), task="arithmetic", axis="depth", overlap=0.0, 
                 change = change if callable(change) else change[SPLITS.index(split)]
                 masses.setdefault((arm, split), {})[cell] = change(masses["base", split][cell])
     chain = "-".join(f"{x:g}" if isinstance(x, float) else str(x) for x in (task, axis, overlap, noise, steps, setting.replace(" ", "_"), f"seed{seed}"))
-    return V.Run(chain, task, axis, overlap, noise, float(steps), setting, seed, set(parts), masses)
+    return R.Run(chain, task, axis, overlap, noise, float(steps), setting, seed, set(parts), masses)
 
 
 def seeds(n=3, **options):
@@ -103,9 +104,9 @@ def test_decisions():
 
 
 def test_rank_correlation():
-    assert V.spearman([1, 2, 3], [2, 4, 9]) == pytest.approx(1) and V.spearman([1, 2, 3], [9, 4, 2]) == pytest.approx(-1) and math.isnan(V.spearman([1, 2], [1, 1]))
-    assert list(V.ranks([5, 1, 5])) == [2.5, 1, 2.5]
-    assert V.spearman([1, 2, 3, 4, 5], [1, 3, 2, 5, 4]) == pytest.approx(0.8)
+    assert R.spearman([1, 2, 3], [2, 4, 9]) == pytest.approx(1) and R.spearman([1, 2, 3], [9, 4, 2]) == pytest.approx(-1) and math.isnan(R.spearman([1, 2], [1, 1]))
+    assert list(R.ranks([5, 1, 5])) == [2.5, 1, 2.5]
+    assert R.spearman([1, 2, 3, 4, 5], [1, 3, 2, 5, 4]) == pytest.approx(0.8)
 
 
 def test_one_shift_reaches_the_mean():
@@ -195,7 +196,7 @@ def test_undertrained():
     assert less.verdict == "refuted" and "difference -0" in less.numbers
     assert V.undertrained_gains_alike(saturated(shift(1), "grpo-id", short=[shift(1), KEPT, shift(1.5)])).verdict == "undecided"
     assert V.undertrained_gains_alike(saturated(shift(1), "grpo-id")).verdict == "not run"
-    dialled, short = V.saturation(saturated(shift(1), short=KEPT))
+    dialled, short = R.saturation(saturated(shift(1), short=KEPT))
     assert len(dialled) == 9 and len(short) == 3
 
 
@@ -283,9 +284,9 @@ def test_controls_name_what_ran_and_what_did_not():
 
 def test_tripwires():
     fine = seeds(oracle=to(0.95))
-    assert V.tripwires(fine) == {}
-    assert "base id 0.2" in V.tripwires(seeds(base=(0.2, 0.1, 0.1)))["arithmetic", "depth", 0.0]
-    two = V.tripwires(seeds(oracle=to(0.5)) + seeds(overlap=0.1, base=(0.99, 0.1, 0.1)))
+    assert R.tripwires(fine) == {}
+    assert "base id 0.2" in R.tripwires(seeds(base=(0.2, 0.1, 0.1)))["arithmetic", "depth", 0.0]
+    two = R.tripwires(seeds(oracle=to(0.5)) + seeds(overlap=0.1, base=(0.99, 0.1, 0.1)))
     assert two["arithmetic", "depth", 0.0] == "oracle 0.50" and two["arithmetic", "depth", 0.1].endswith("oracle 0.50") and "base id" in two["arithmetic", "depth", 0.1]
 
 
@@ -336,9 +337,9 @@ def test_the_report_says_what_the_numbers_say(tmp_path):
 
 def test_no_claim_is_typed():
     """With nothing measured, every claim says so."""
-    empty = V.verdicts(V.Study([]))
+    empty = V.verdicts(R.Study([]))
     assert {v.verdict for v in empty} == {"not run"} and not any(v.numbers or v.note or v.n_seeds for v in empty)
-    assert "supported**" not in V.report(V.Study([]))
+    assert "supported**" not in V.report(R.Study([]))
 
 
 def test_missing_files_are_named(tmp_path):
