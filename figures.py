@@ -7,11 +7,6 @@ and Ito's, which colour-blind readers can tell apart, and marker or line style s
 """
 import os
 
-import matplotlib
-
-matplotlib.use("Agg")  # files only: no display is needed
-
-import matplotlib.pyplot as plt
 import numpy as np
 
 from readings import COLDER, POWERS, TUNED, by_seed, dose, group, hyperbolic, logit, over_seeds, per_token, saturation, tilted
@@ -21,19 +16,22 @@ BLACK, ORANGE, BLUE, GREEN, PURPLE, GREY = "#000000", "#D55E00", "#0072B2", "#00
 LOOK = {"base": (BLACK, "o", "-", "base"), "grpo-id": (BLUE, "s", "--", "GRPO on id"), "grpo-edge": (ORANGE, "^", "-.", "GRPO on edge"),
         "law": (GREEN, "_", ":", "the law"), "tuned": (ORANGE, "^", "-.", "tuned")}
 STYLE = {"font.size": 9, "axes.titlesize": 9.5, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#e8e8e8",
-         "legend.frameon": False, "figure.constrained_layout.use": True, "axes.axisbelow": True}
+         "legend.frameon": False, "axes.axisbelow": True}
 
 
 def panels(rows, columns, height=2.4, **options):
     """A figure 900 pixels wide, and its axes [rows, columns]."""
-    return plt.subplots(rows, columns, figsize=(9, 0.7 + height * rows), dpi=100, squeeze=False, **options)
+    from matplotlib.figure import Figure  # not pyplot: files need no display
+    figure = Figure(figsize=(9, 0.7 + height * rows), dpi=100, layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
 def bars(ax, x, values, look, size=5, **options):
     """One point with its interval for each list of per-seed values; an empty list leaves a gap."""
     color, marker, line, label = look
     x, values = zip(*[(a, over_seeds(v)) for a, v in zip(x, values) if v]) if any(values) else ((), ())
-    ax.errorbar(x, [m for m, _ in values], [h or 0 for _, h in values], color=color, marker=marker, ms=size, capsize=2, **{"ls": line, "label": label, "lw": 1.2, **options})
+    options = {"ls": line, "label": label, "lw": 1.2, **options}
+    ax.errorbar(x, [m for m, _ in values], [h or 0 for _, h in values], color=color, marker=marker, ms=size, capsize=2, **options)
 
 
 def dose_figure(study):
@@ -45,7 +43,8 @@ def dose_figure(study):
     doses = sorted({r.overlap for these in places.values() for r in these})
     for ax, (place, these) in zip(axes.flat, places.items()):
         for i, arm in enumerate(("base", *TUNED)):
-            bars(ax, np.arange(len(doses)) + 0.12 * (i - 1), [by_seed([r for r in these if r.overlap == d], lambda r: r.reach(arm, "edge")) for d in doses], LOOK[arm])
+            values = [by_seed([r for r in these if r.overlap == d], lambda r: r.reach(arm, "edge")) for d in doses]
+            bars(ax, np.arange(len(doses)) + 0.12 * (i - 1), values, LOOK[arm])
         ax.set(title=place + (" ⚠" if any(r.trips for r in these) else ""), ylim=(-0.03, 1.03), xticks=range(len(doses)), xticklabels=[f"{d:g}" for d in doses])
     for ax in list(axes.flat)[len(places):]:
         ax.set_axis_off()
@@ -168,7 +167,8 @@ def saturation_figure(study):
         def mass(r, cell, name):
             return float(np.exp(r.masses[name, "id"][cell]).mean())
         for i, these in enumerate(group(cells, lambda x: (key(x[0]), x[1])).values()):
-            gains = by_seed(these, lambda x: max(mass(*x, a) for a in ([arm] if arm else COLDER) if x[0].has(a, split="id")) - mass(*x, "base"), lambda x: x[0].seed)
+            best = lambda x: max(mass(*x, a) for a in ([arm] if arm else COLDER) if x[0].has(a, split="id"))
+            gains = by_seed(these, lambda x: best(x) - mass(*x, "base"), seed=lambda x: x[0].seed)
             bars(ax, [np.mean([mass(*x, "base") for x in these])], [gains], (*look[:3], None if i else look[3]), ls="")
     q = np.linspace(1e-6, 1 - 1e-6, 200)
     for ax, arm, beta, words, law in ((axes[0, 0], "k1-b1", 1, "with KL, β = 1", "P1: an inverted U"), (axes[0, 1], "grpo-id", 0, "without KL", "1 - Q0")):
@@ -210,12 +210,12 @@ FIGURES = {"dose.png": dose_figure, "gain.png": gain_figure, "passk.png": passk_
 
 def draw(folder, study):
     """Write every figure whose data is in the Study into folder; returns the names of those written."""
+    import matplotlib
     drawn = []
-    for name, make in FIGURES.items():
-        with plt.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE):
+        for name, make in FIGURES.items():
             figure = make(study)
             if figure is not None:
                 figure.savefig(os.path.join(folder, name))
-                plt.close(figure)
                 drawn.append(name)
     return drawn

@@ -28,7 +28,7 @@ POWERS = [2 ** i for i in range(21)]
 
 # ------------------------------------------------------------------------------------------------------------- the data
 
-@dataclass
+@dataclass(eq=False)  # hashable by identity
 class Run:
     """One base and everything made of it: log masses [n] of the same prompts, in the same order, for every arm."""
     chain: str
@@ -127,8 +127,9 @@ def dose(runs):
 def saturation(runs):
     """(dialled by noise, undertrained): the bases of the saturation part."""
     these = [r for r in runs if "saturation" in r.parts]
-    most = max((r.pretrain_steps for r in these), default=0)
-    return [r for r in these if r.noise or r.pretrain_steps == most], [r for r in these if not r.noise and r.pretrain_steps < most]
+    def undertrained(r):
+        return r.noise == 0 and r.pretrain_steps < max(other.pretrain_steps for other in these if other.place == r.place)
+    return [r for r in these if not undertrained(r)], [r for r in these if undertrained(r)]
 
 
 def group(items, key):
