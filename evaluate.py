@@ -1,6 +1,7 @@
 """evaluate.py: how much is there, exactly? Correct mass, pass@k, intervals, tables, charts.
 
     python evaluate.py --ckpt runs/base.pt runs/grpo.pt            side by side, every cell of the axis
+    python evaluate.py --ckpt runs/base.pt runs/grpo.pt --analyses reach or efficiency? coverage, matched temperature, ...
     python evaluate.py --ckpt runs/base.pt --show 5                problems, with each wrong step marked
     python evaluate.py --ckpt runs/base.pt --prompt "3141 [+1][rev] ="
 
@@ -23,6 +24,7 @@ import csv
 import json
 import math
 import os
+import string
 
 import numpy as np
 import torch
@@ -161,7 +163,7 @@ def probability(p):
 
 def chart(series, ks, height=12, width=63):
     """pass@k against k as lines of text: series {label: [mean pass@k at each k]}; k on a log scale, 0 to 1 upward."""
-    marks = "abcdefghijklmnopqrstuvwxyz"
+    marks = string.ascii_letters
     grid = [[" "] * width for _ in range(height)]
     spread = math.log(ks[-1] / ks[0])
     for mark, values in zip(marks, series.values()):
@@ -224,8 +226,9 @@ def build_parser():
     add("--samples", type=cli.natural, default=0, metavar="N", help="also sample N completions a prompt: unbiased pass@k beside the exact one")
     add("--show", type=cli.natural, default=0, metavar="N", help="print N problems per split with every model's completion")
     add("--prompt", metavar="TEXT", help="complete this prompt instead, with its exact mass")
+    add("--analyses", action="store_true", help="also coverage, efficiency gap, perplexity and matched temperature, beside the base (analyses.py)")
     add("--csv", metavar="FILE", help="write every prompt's log mass")
-    add("--json", metavar="FILE", help="write the table, and every prompt's log mass")
+    add("--json", metavar="FILE", help="write the tables, and every prompt's log mass")
     add("--seed", type=cli.natural, default=0, help="seed of what is sampled")
     cli.add_device_flags(p)
     return p
@@ -314,6 +317,10 @@ def main(argv=None):
     device = cli.set_device(args)
     if len(set(args.ckpt)) < len(args.ckpt):
         raise cli.CommandError(f"--ckpt: {max(args.ckpt, key=args.ckpt.count)} is named twice")
+    if args.analyses and len(args.ckpt) < 2:
+        raise cli.CommandError("--analyses: compares other checkpoints with the first, the base; --ckpt must name at least two")
+    if args.analyses and args.temperature == 0:
+        raise cli.CommandError("--temperature 0: for --analyses it must be above 0, or there is no entropy to match")
     loaded = [load_checkpoint(path, device) for path in args.ckpt]
     models = [(name, model) for name, (model, _) in zip(names_of(args.ckpt), loaded)]
     generator = torch.Generator(device).manual_seed(args.seed)
@@ -328,7 +335,7 @@ def main(argv=None):
     if args.show:
         show_problems(models, tasks, axis, args, generator)
 
-    records, curves, measured = [], {}, {}
+    records, curves, measured, analysed = [], {}, {}, []
     for task in tasks:
         small = False
         measured[task] = {name: split_masses(model, task, axis, args.prompts, args.temperature) for name, model in models}
@@ -373,6 +380,12 @@ def main(argv=None):
             print("* includes cells too small to keep prompts from training (under 10,000 problems)")
     print(f"fell: share of prompts whose mass is below {models[0][0]}'s; stop: share of samples that end; entropy: nats per token")
     print("\n" + chart(curves, [2 ** i for i in range(21)]))
+    if args.analyses:
+        import analyses  # here, for it builds on this file
+        for task in tasks:
+            analysed += analyses.analyse(models, task, axis, args.prompts, args.temperature, measured[task], args.seed)
+            print(f"\n{task}, {axis} axis: each checkpoint beside {models[0][0]}, at temperature {args.temperature:g}")
+            analyses.show(analysed[-len(SPLITS) * (len(models) - 1):])
 
     if args.csv or args.json:
         prompts = {(t, c): [decode(p) for p in eval_problems(t, c, args.prompts).prompts]
@@ -388,7 +401,8 @@ def main(argv=None):
             writer.writerows(per_prompt)
     if args.json:
         with open(args.json, "w", encoding="utf-8") as file:
-            json.dump({"command": cli.command(parser, args), "args": vars(args), "temperature": args.temperature, "summary": records, "prompts": per_prompt}, file)
+            json.dump({"command": cli.command(parser, args), "args": vars(args), "temperature": args.temperature, "summary": records,
+                       "analyses": analysed, "prompts": per_prompt}, file)
 
 
 if __name__ == "__main__":
