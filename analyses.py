@@ -84,7 +84,7 @@ def masked_average(x, mask, dim=None):
 def perplexity(model, tokens, start, temperature=1.0):
     """[n] float64: exp of the mean surprise per token, to the first EOS and with it, of completions tokens[:, start:]."""
     logp, _, mask = score(model, tokens, start, temperature)
-    return masked_average(-logp, mask, dim=1).exp().numpy()
+    return masked_average(-logp, mask, dim=1).clamp(max=700).exp().numpy()  # JSON has no infinity
 
 
 def draw(model, problems, temperature, seed):

@@ -122,6 +122,21 @@ def test_bisection_finds_known_temperatures_and_says_when_there_is_none():
     assert analyses.match_temperature(two_way, 0.7) is None and analyses.match_temperature(two_way, 0) is None  # above log 2; nothing is colder
 
 
+def test_a_model_that_no_temperature_matches_gets_none(capsys):
+    base = GPT(GPTConfig(n_layer=1, n_embd=16, tied=False))
+    frozen = copy.deepcopy(base)
+    frozen.head.weight.data *= 1e7  # entropy 0 at any temperature in reach, and the base's is not 0 at any
+    models = [("base", base), ("frozen", frozen)]
+    measured = {name: evaluate.split_masses(model, "arithmetic", "composition", 3) for name, model in models}
+    records = analyses.analyse(models, "arithmetic", "composition", 3, 1.0, measured)
+    assert [row["temperature"] for row in records[0]["temperatures"]][2:] == [1, None]
+    assert all("pass" in row and "entropy" in row for row in records[0]["temperatures"] if row["temperature"])
+    json.dumps(records, allow_nan=False)
+    analyses.show(records)
+    said = capsys.readouterr().out
+    assert sum(line.split()[-1] == "none" for line in said.splitlines() if "frozen, as random as base" in line) == 3
+
+
 def test_percentages_never_hide_a_prompt():
     assert [analyses.percent(n / 768) for n in (0, 1, 4, 767, 768)] == ["0", "<1", "1", ">99", "100"]
 
