@@ -30,7 +30,7 @@ from grpo import completion_mask
 from model import generate, log_softmax
 from tasks import AXES, SPLITS
 
-K = 256                                   # tries, for "solvable" and for the efficiency gap: about as many as published studies have
+K = 256                                   # tries, for "solvable" and for the efficiency gap (there as in 2504.13837)
 THRESHOLDS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-6)
 
 
@@ -113,7 +113,7 @@ def sampling_entropy(model, cells, temperature, seed=0):
 def match_temperature(entropy, target, limit=64, tolerance=0.005):
     """The temperature T at which the function entropy(T), which rises, is target; None if not between 1 / limit and limit.
 
-    From T = 1 by factors of two until the target is between two temperatures, then by halving log T down to the tolerance.
+    From T = 1 by factors of two until the target is between two temperatures, then by halving the interval of log T.
     """
     entropy = lru_cache(None)(entropy)
     low = high = 1.0
