@@ -144,7 +144,7 @@ def set_device(args):
 
 
 # Flags that a resumed run may change: none of them changes what is computed, save for the last bits (device, threads).
-MAY_DIFFER = ("out", "resume", "device", "threads", "log_every", "save_every")
+MAY_DIFFER = ("out", "resume", "device", "threads", "log_every", "save_every", "keep_every")
 
 
 def parse(parser, argv):

@@ -1,6 +1,7 @@
 """evaluate.py: how much is there, exactly? Correct mass, pass@k, intervals, tables, charts.
 
     python evaluate.py --ckpt runs/base.pt runs/grpo.pt            side by side, every cell of the axis
+    python evaluate.py --ckpt runs/base.pt runs/grpo.pt --analyses reach or efficiency? coverage, matched temperature, ...
     python evaluate.py --ckpt runs/base.pt --show 5                problems, with each wrong step marked
     python evaluate.py --ckpt runs/base.pt --prompt "3141 [+1][rev] ="
 
@@ -23,6 +24,7 @@ import csv
 import json
 import math
 import os
+import string
 
 import numpy as np
 import torch
@@ -50,34 +52,6 @@ def log_mass(model, prompts, solutions, temperature=1.0, chunk=2048):
     tokens = torch.cat([prompts, solutions], dim=1)
     parts = [token_logprobs(model, rows, prompts.shape[1], temperature).cpu().double().sum(1) for rows in tokens.split(chunk)]
     return torch.cat(parts).numpy()
-
-
-@torch.no_grad()
-def step_log_mass(model, task, prompts, solutions, temperature=1.0):
-    """Exact log-probability [n, d] (float64) of each whole step of solutions [n, S], given the prompt and all steps before."""
-    device = next(model.parameters()).device
-    tokens = torch.as_tensor(np.hstack([prompts, solutions]), device=device)
-    logp = token_logprobs(model, tokens, prompts.shape[1], temperature).cpu().double().numpy()
-    ends = [*TASKS[task].layout(prompts)[0][:-1], solutions.shape[1]]
-    return np.diff(logp.cumsum(1)[:, np.array(ends) - 1], axis=1, prepend=0)
-
-
-def tilted_steps(steps, beta):
-    """The tilted policy's log-probability [n, d] of each right step, from the base's (the per-token form of
-    pi* ~ pi0 exp(r / beta); it multiplies up to logit Q* = logit Q0 + 1 / beta).
-
-    On a right prefix pi*(step t) = pi0(step t) (1 + c V(after t)) / (1 + c V(before t)), with c = e^(1 / beta) - 1 and V the base's
-    probability of still ending right: the product of the steps that are left. On a wrong prefix V is 0, and pi* = pi0.
-
-    >>> steps = np.log([[0.8, 0.5]])
-    >>> q, tilted = np.exp(steps.sum()), np.exp(tilted_steps(steps, beta=1.0).sum())
-    >>> bool(np.isclose(np.log(tilted / (1 - tilted)), np.log(q / (1 - q)) + 1))
-    True
-    """
-    before = steps[:, ::-1].cumsum(1)[:, ::-1]                       # log V before each step
-    after = np.hstack([before[:, 1:], np.zeros((len(steps), 1))])
-    c = math.expm1(1 / beta)
-    return steps + np.log1p(c * np.exp(after)) - np.log1p(c * np.exp(before))
 
 
 def exact_pass_at_k(log_mass, k):
@@ -189,7 +163,7 @@ def probability(p):
 
 def chart(series, ks, height=12, width=63):
     """pass@k against k as lines of text: series {label: [mean pass@k at each k]}; k on a log scale, 0 to 1 upward."""
-    marks = "abcdefghijklmnopqrstuvwxyz"
+    marks = string.ascii_letters
     grid = [[" "] * width for _ in range(height)]
     spread = math.log(ks[-1] / ks[0])
     for mark, values in zip(marks, series.values()):
@@ -253,8 +227,9 @@ def build_parser():
     add("--show", type=cli.natural, default=0, metavar="N", help="print N problems per split with every model's completion")
     add("--per-step", action="store_true", help="also the probability of each written step, after right steps and after an error (arithmetic)")
     add("--prompt", metavar="TEXT", help="complete this prompt instead, with its exact mass")
+    add("--analyses", action="store_true", help="also coverage, efficiency gap, perplexity and matched temperature, beside the base (analyses.py)")
     add("--csv", metavar="FILE", help="write every prompt's log mass")
-    add("--json", metavar="FILE", help="write the table, and every prompt's log mass")
+    add("--json", metavar="FILE", help="write the tables, and every prompt's log mass")
     add("--seed", type=cli.natural, default=0, help="seed of what is sampled")
     cli.add_device_flags(p)
     return p
@@ -327,33 +302,6 @@ def show_problems(models, tasks, axis, args, generator):
     print("\n✗ marks a step that differs from the solution; an early error makes all later states wrong too")
 
 
-def steps_table(models, extras, axis, n, temperature):
-    """--per-step: one record for each id cell, model, step and prefix: the mean probability of the next whole step.
-
-    prefix "right": of the right step, after right ones; "corrupted": of the step that follows from a first state with one wrong
-    digit. `law` is what the tilted policy would do; only a run with --kl k1_reward has one.
-    """
-    records = []
-    for cell in AXES["arithmetic"][axis]["id"]:
-        problems = eval_problems("arithmetic", cell, n)
-        chains = {"right": problems.solutions}
-        if cell.depth > 1:
-            chains["corrupted"] = TASKS["arithmetic"].wrong_chains(problems.prompts, np.random.default_rng(EVAL_SEED))
-        for prefix, solutions in chains.items():
-            base = step_log_mass(models[0][1], "arithmetic", problems.prompts, solutions, temperature)
-            for (name, model), extra in zip(models[1:], extras[1:]):
-                tuned, saved = step_log_mass(model, "arithmetic", problems.prompts, solutions, temperature), extra.get("args", {})
-                kl, beta = saved.get("kl", "none"), saved.get("beta", 0)
-                law = None if kl != "k1_reward" or not beta else tilted_steps(base, beta) if prefix == "right" else base
-                for t in range(prefix == "corrupted", cell.depth):
-                    records.append({"cell": str(cell), "depth": cell.depth, "arm": name, "kl": kl, "beta": beta, "step": t + 1, "prefix": prefix,
-                                    **{key: None if x is None else float(np.exp(x[:, t]).mean()) for key, x in (("base", base), ("tuned", tuned), ("law", law))}})
-    print("\nprobability of the next whole step: the right one after right steps, or the one that follows from a wrong first state")
-    print(table([[r["cell"], r["arm"], r["prefix"], r["step"], *("" if r[key] is None else f"{r[key]:.3f}" for key in ("base", "tuned", "law"))]
-                 for r in records], ["cell", "model", "prefix", "step", "base", "tuned", "law"]))
-    return records
-
-
 def summarise(masses, base=None):
     """One table row's numbers from log masses [n]: means, bootstrap intervals, and the share that fell below base [n]."""
     values = np.stack([exact_pass_at_k(masses, k) for k in KS], axis=1)   # [n, K]
@@ -365,11 +313,16 @@ def summarise(masses, base=None):
 
 @cli.script
 def main(argv=None):
+    import analyses  # here, for it builds on this file
     parser = build_parser()
     args = parser.parse_args(argv)
     device = cli.set_device(args)
     if len(set(args.ckpt)) < len(args.ckpt):
         raise cli.CommandError(f"--ckpt: {max(args.ckpt, key=args.ckpt.count)} is named twice")
+    if args.analyses and len(args.ckpt) < 2:
+        raise cli.CommandError("--analyses: compares other checkpoints with the first, the base; --ckpt must name at least two")
+    if args.analyses and args.temperature == 0:
+        raise cli.CommandError("--temperature 0: for --analyses it must be above 0, or there is no entropy to match")
     loaded = [load_checkpoint(path, device) for path in args.ckpt]
     models = [(name, model) for name, (model, _) in zip(names_of(args.ckpt), loaded)]
     generator = torch.Generator(device).manual_seed(args.seed)
@@ -386,7 +339,7 @@ def main(argv=None):
     if args.show:
         show_problems(models, tasks, axis, args, generator)
 
-    records, curves, measured, all_masses = [], {}, {}, {}
+    records, curves, measured, all_masses, analysed, steps = [], {}, {}, {}, [], []
     for task in tasks:
         small = False
         measured[task] = {name: split_masses(model, task, axis, args.prompts, args.temperature) for name, model in models}
@@ -432,10 +385,14 @@ def main(argv=None):
             print("* includes cells too small to keep prompts from training (under 10,000 problems)")
     print(f"fell: share of prompts whose mass is below {models[0][0]}'s; stop: share of samples that end; entropy: nats per token")
     print("\n" + chart(curves, [2 ** i for i in range(21)]))
+    if args.analyses:
+        for task in tasks:
+            analysed += analyses.analyse(models, task, axis, args.prompts, args.temperature, measured[task], args.seed)
+            print(f"\n{task}, {axis} axis: each checkpoint beside {models[0][0]}, at temperature {args.temperature:g}")
+            analyses.show(analysed[-len(SPLITS) * (len(models) - 1):])
 
-    steps = []
     if args.per_step:
-        steps = steps_table(models, [extra for _, extra in loaded], axis, args.prompts, args.temperature)
+        steps = analyses.steps_table(models, [extra for _, extra in loaded], axis, args.prompts, args.temperature)
 
     if args.csv or args.json:
         prompts = {(t, c): [decode(p) for p in eval_problems(t, c, args.prompts).prompts]
@@ -451,7 +408,8 @@ def main(argv=None):
             writer.writerows(per_prompt)
     if args.json:
         with open(args.json, "w", encoding="utf-8") as file:
-            json.dump({"command": cli.command(parser, args), "args": vars(args), "temperature": args.temperature, "summary": records, "steps": steps, "prompts": per_prompt}, file)
+            json.dump({"command": cli.command(parser, args), "args": vars(args), "temperature": args.temperature, "summary": records,
+                       "analyses": analysed, "steps": steps, "prompts": per_prompt}, file)
 
 
 if __name__ == "__main__":

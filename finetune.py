@@ -18,6 +18,7 @@ beside --out; every --eval-every steps the *exact* mass of right answers is meas
                 is hyperbolic, not exponential.
 """
 import copy
+import os
 
 import numpy as np
 import torch
@@ -58,6 +59,8 @@ def build_parser():
     add("--beta", type=cli.nonnegative, default=0.1, help="its strength")
     add("--drop-zero-variance", action="store_true", help="leave groups with equal rewards out of the loss's mean")
     add("--out", default="runs/grpo.pt", metavar="FILE", help="checkpoint to write; its .csv holds every step")
+    add("--keep-every", type=cli.natural, default=0, metavar="N",
+        help="also keep a checkpoint of every Nth step, beside --out as NAME.step0020.pt; 0: none")
     cli.add_run_flags(p, eval_every=10, log_every=1)
     return p
 
@@ -118,8 +121,8 @@ def main(argv=None):
     columns = ["loss", "reward", *SPLITS, "kl", "entropy", "clip", "zero_std", "len", "stop", "grad", "task", "cell"]
     log = cli.Log(args.out, columns, args.steps, start, seconds)
 
-    def save(step):
-        save_checkpoint(args.out, policy, script=parser.prog, command=run, args=vars(args), step=step, finished=step == args.steps,
+    def save(step, path=args.out):
+        save_checkpoint(path, policy, script=parser.prog, command=run, args=vars(args), step=step, finished=step == args.steps,
                         seconds=log.seconds(), optimizer=optimizer.state_dict(), random=method.state(),
                         reference=reference.state_dict())
 
@@ -146,6 +149,8 @@ def main(argv=None):
             if silent in (1, 10, 100):
                 print(f"  {silent} step{'s' if silent > 1 else ''} without a signal: in every group all completions got the same reward "
                       f"(mean {numbers['reward']:.2f}), so all advantages are 0 and the weights stay as they are", flush=True)
+            if args.keep_every and done % args.keep_every == 0:
+                save(done, f"{os.path.splitext(args.out)[0]}.step{done:04d}.pt")
             if done == args.steps or done % args.save_every == 0 or stopped():
                 save(done)
             if stopped() and done < args.steps:
