@@ -15,7 +15,7 @@ import evaluate
 import finetune
 from evaluate import exact_pass_at_k, log_mass
 from model import GPT, GPTConfig, load_checkpoint
-from tasks import EOS, PAD, TASKS, Cell, Problems
+from tasks import EOS, PAD, TASKS, Cell, Problems, apply_operation
 from test_scripts import SMALL_GRPO, assert_same, interrupt_after
 
 
@@ -193,3 +193,47 @@ def test_evaluate_prints_and_writes_the_analyses_of_several_checkpoints(base, tm
         assert ours_at_1["pass"]["1"] == pytest.approx(np.exp(ours).mean(), rel=1e-4)
         assert ours_matched["entropy"] == pytest.approx(theirs_at_1["entropy"], rel=0.02)
         assert theirs_matched["entropy"] == pytest.approx(ours_at_1["entropy"], rel=0.02)
+
+
+# --------------------------------------------------------------------------------------------------------------- step by step
+
+def test_the_steps_of_a_solution_multiply_up_to_its_mass():
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(n_embd=16)).double()
+    for task, cell in (("arithmetic", Cell(3, 4)), ("graph", Cell(2, 6))):
+        problems = evaluate.eval_problems(task, cell, 6)
+        steps = analyses.step_log_mass(model, task, *problems)
+        assert steps.shape == (6, cell.depth) and np.allclose(steps.sum(1), evaluate.log_mass(model, *problems), atol=1e-9)
+
+
+def test_a_wrong_chain_errs_once_and_then_follows_from_its_error():
+    task, cell = TASKS["arithmetic"], Cell(3, 4, "mixed")
+    problems = task.sample(cell, 50, np.random.default_rng(0))
+    chains = task.wrong_chains(problems.prompts, np.random.default_rng(1))
+    assert ((chains != problems.solutions)[:, :5].sum(1) == 1).all() and (chains[:, [4, 9, 14]] == problems.solutions[:, [4, 9, 14]]).all()
+    state, zero, ops = task.parse(problems.prompts)
+    for t in (1, 2):
+        before, after = chains[:, 5 * t - 5:5 * t - 1] - zero, chains[:, 5 * t:5 * t + 4] - zero
+        assert (apply_operation(ops[:, t], before) == after).all()
+
+
+def test_the_law_of_the_steps_is_the_law_of_the_whole():
+    steps = np.log(np.random.default_rng(0).uniform(0.05, 0.95, (20, 3)))
+    logit = lambda x: x - np.log(-np.expm1(x))
+    for beta in (0.3, 1.0, 3.0):
+        tilted = analyses.tilted_steps(steps, beta)
+        assert np.allclose(logit(tilted.sum(1)), logit(steps.sum(1)) + 1 / beta) and (tilted > steps).all() and (tilted < 0).all()
+
+
+def test_per_step_prints_and_writes_each_step(base, tmp_path, capsys):
+    tuned = str(tmp_path / "tilt.pt")
+    finetune.main(["--init", base, "--kl", "k1_reward", "--beta", "1", "--scale", "none", "--reward", "format", "--steps", "1", "--prompts-per-step", "2",
+                   "--eval-prompts", "2", "--out", tuned])
+    evaluate.main(["--ckpt", base, tuned, "--prompts", "8", "--per-step", "--json", str(tmp_path / "s.json")])
+    assert "probability of the next whole step" in capsys.readouterr().out
+    with open(tmp_path / "s.json") as file:
+        records = json.load(file)["steps"]
+    assert [(r["depth"], r["prefix"], r["step"]) for r in records] == [
+        (1, "right", 1), (2, "right", 1), (2, "right", 2), (2, "corrupted", 2),
+        (3, "right", 1), (3, "right", 2), (3, "right", 3), (3, "corrupted", 2), (3, "corrupted", 3)]
+    assert all(r["law"] > r["base"] if r["prefix"] == "right" else r["law"] == r["base"] for r in records)
