@@ -15,7 +15,11 @@ from tasks import AXES, SPLITS
 
 COLUMNS = ("part chain task axis overlap noise pretrain_steps setting seed arm split cell prompts mass low high p4 p16 p64 p256 p1024 p2^20 "
            "fell base_mass gold seconds command").split()
-KEPT = lambda b: b
+
+
+def KEPT(log_mass):
+    """An arm that changes nothing."""
+    return log_mass
 
 
 def shift(by):
@@ -180,6 +184,7 @@ def saturated(arm, name="k1-b1", noises=(0.1, 0.3, 0.5), n=3, short=None):
 def test_gains_saturate():
     law = V.gains_saturate(saturated(shift(1)), "k1-b1", 1, "")
     assert law.verdict == "supported" and law.numbers == "mean absolute departure 0.000 ±0.000 (k1-b1)" and len(law.table) == 4
+    assert all(row[5] == row[2] != "+0.000 ±0.000" for row in law.table[1:])  # here sampling colder gains as much, and the table says so
     assert V.gains_saturate(saturated(shift(4)), "k1-b1", 1, "").verdict == "refuted"
     assert V.gains_saturate(saturated([shift(1), shift(1), shift(2)]), "k1-b1", 1, "").verdict == "undecided"
     assert V.gains_saturate(saturated(shift(1), n=1), "k1-b1", 1, "").verdict == "undecided"
@@ -266,6 +271,10 @@ def test_spurious_reward_and_curriculum():
     def stages(first, second, n=3):
         return V.curriculum(seeds(n, parts=("controls",), **{"curriculum 4>5>6": first, "jump to 6": second})).verdict
     assert stages(shift(3), KEPT) == "supported" and stages(KEPT, shift(1)) == "refuted" and stages([shift(3), KEPT, shift(1)], KEPT) == "undecided"
+    shallow = seeds(parts=("controls",), **{"curriculum 4>5>6": KEPT, "jump to 6": KEPT})
+    for run in shallow:
+        run.masses["curriculum 4>5>6", "hard"]["d5 l4"] = np.zeros(24)
+    assert V.curriculum(shallow).verdict == "refuted"  # it is depth 6 that counts
     assert V.curriculum(seeds()).verdict == V.spurious_reward(seeds()).verdict == "not run"
 
 
@@ -315,6 +324,15 @@ def test_the_files_and_back(tmp_path):
         assert other.masses.keys() == run.masses.keys() and other.parts == run.parts and (other.task, other.overlap, other.setting) == (run.task, run.overlap, run.setting)
         assert all(np.array_equal(other.masses[k][c], run.masses[k][c]) for k in run.masses for c in run.masses[k])
     assert any(r.trips for r in study.runs) and not all(r.trips for r in study.runs)
+
+
+def test_a_chain_on_two_tasks_is_two_runs(tmp_path):
+    two = [make(parts=("domains",), setting="share=0.5", task=task, **{"grpo-id": shift(by)}) for task, by in (("arithmetic", 1), ("graph", 2))]
+    two[1].chain = two[0].chain
+    save(tmp_path, two)
+    read = R.read(tmp_path).runs
+    assert [r.task for r in read] == ["arithmetic", "graph"] and [round(r.gain("grpo-id", "id"), 6) for r in read] == [round(r.gain("grpo-id", "id"), 6) for r in two]
+    assert [row[3] for row in V.controls_table(read) if row[1] == "share=0.5"] == ["arithmetic depth, overlap 0", "graph depth, overlap 0"]
 
 
 def test_the_report_says_what_the_numbers_say(tmp_path):
