@@ -353,7 +353,7 @@ def main(argv=None):
         for split in SPLITS:
             for name, by_split in [*measured[task].items(), *cold.items()]:
                 cells = by_split[split]
-                views = [("all", list(cells))] + [(str(c), [c]) for c in cells if len(cells) > 1 and name in measured[task]]
+                views = [("all", list(cells))] + [(str(c), [c]) for c in cells]
                 for label, members in views:
                     lm = np.concatenate([cells[c] for c in members])
                     against = None if name == models[0][0] else np.concatenate([base_by_split[split][c] for c in members])
@@ -369,6 +369,8 @@ def main(argv=None):
                     star = "*" if any(TASKS[task].enumerated(c) for c in members) else ""
                     small |= bool(star)
                     records.append(record)
+                    if label != "all" and (len(cells) == 1 or name not in measured[task]):
+                        continue  # in the JSON only
                     rows.append([split, label + star, name, f"{record['pass']['1']:.3f} [{record['low']['1']:.3f}, {record['high']['1']:.3f}]",
                                  *(probability(v) for v in list(record["pass"].values())[1:]),
                                  "" if record["fell"] is None else f"{record['fell']:.2f}",

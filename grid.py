@@ -66,7 +66,7 @@ def tuning(args, base, arm, flags, steps=None, init=None):
     init, steps = init or base, steps or args.grpo_steps
     out = os.path.join(os.path.dirname(base.out), f"{arm}.pt")
     return Job(f"{arm} {base.about['name']}", "finetune",
-               ["--init", init.out, *flags, "--steps", str(steps), "--seed", str(base.about["seed"]), "--out", out, *common(args)],
+               ["--init", init.out, *flags, "--steps", str(steps), "--eval-every", "0", "--seed", str(base.about["seed"]), "--out", out, *common(args)],
                out, (init.out,), steps)
 
 

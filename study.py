@@ -16,9 +16,9 @@ nothing; a run that fails is reported and the others go on.
 import argparse
 import csv
 import json
+import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import time
 
@@ -34,7 +34,6 @@ from model import CheckpointError, load_checkpoint
 from readings import over_seeds
 from tasks import SPLITS
 
-HERE = os.path.dirname(os.path.abspath(__file__))
 SCRIPTS = {"pretrain": pretrain, "finetune": finetune, "evaluate": evaluate}
 ARMS = {"base": "base", "grpo-id": "GRPO on id", "grpo-edge": "GRPO on edge"}
 SHOWN_KS = ("1", "64", "1024")
@@ -101,6 +100,10 @@ def steps_done(job):
 
 # -------------------------------------------------------------------------------------------------------------- running
 
+# A forked process has torch imported already, which takes seconds; where forking is not safe, a new one imports it again.
+PROCESSES = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+
+
 def start(job):
     """Start the job's process; one that was interrupted goes on where it stopped."""
     os.makedirs(os.path.dirname(job.out), exist_ok=True)
@@ -109,11 +112,19 @@ def start(job):
     if "--resume" in argv and "--init" in argv:  # a resumed run has its own copy of everything
         i = argv.index("--init")
         argv = argv[:i] + argv[i + 2:]
-    with open(job.log(), "a" if "--resume" in argv else "w", encoding="utf-8") as log:
-        # A session of its own, so that Ctrl-C reaches it once, through us, and it can save.
-        return subprocess.Popen([sys.executable, os.path.join(HERE, f"{job.script}.py"), *argv], stdout=log,
-                                stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
-                                env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"})
+    process = PROCESSES.Process(target=work, args=(job.script, argv, job.log()))
+    process.start()
+    return process
+
+
+def work(script, argv, log):
+    """What the process does: the script's own main, with its output in the log."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    if hasattr(os, "setsid"):
+        os.setsid()  # a session of its own, so that Ctrl-C reaches it once, through us, and it can save
+    sys.stdout = sys.stderr = open(log, "a" if "--resume" in argv else "w", buffering=1, encoding="utf-8")
+    SCRIPTS[script].main(argv)
 
 
 def run(jobs, at_once):
@@ -144,15 +155,16 @@ def run(jobs, at_once):
                 running[job] = (start(job), time.perf_counter())
                 jobs_begun.append(job)
             for job, (process, since) in list(running.items()):
-                if process.poll() is None:
+                if process.is_alive():
                     continue
+                process.join()
                 del running[job]
-                if process.returncode == 0:
+                if process.exitcode == 0:
                     done.add(job.out)
                     print(f"{chr(13) + ' ' * 78 + chr(13) if live else ''}  done      {job.name}, {cli.duration(time.perf_counter() - since)}", flush=True)
                 elif not stopped():
                     failed.append(job)
-                    print(f"  FAILED    {job.name} (status {process.returncode}): {last_line(job.log())}   see {job.log()}", flush=True)
+                    print(f"  FAILED    {job.name} (status {process.exitcode}): {last_line(job.log())}   see {job.log()}", flush=True)
             elapsed, part = time.perf_counter() - began, finished_weight()
             if running and elapsed - spoke > (0.5 if live else 10):
                 spoke = elapsed
@@ -162,9 +174,9 @@ def run(jobs, at_once):
                 print(f"\r{status:78s}" if live else status, end="" if live else "\n", flush=True)
             if stopped():
                 for process, _ in running.values():
-                    process.send_signal(signal.SIGINT)
+                    os.kill(process.pid, signal.SIGINT)
                 for process, _ in running.values():
-                    process.wait()
+                    process.join()
                 print("interrupted; what is done is kept, and the runs under way saved their state: the same command goes on", flush=True)
                 raise SystemExit(130)
             time.sleep(0.1)
