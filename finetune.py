@@ -178,6 +178,7 @@ def main(argv=None):
             except FloatingPointError as error:
                 raise cli.CommandError(f"step {done + 1}: {error}; stopped, {args.out} keeps the last good checkpoint "
                                        "(try a lower --lr)") from None
+            numbers["rollouts"] = method.rollouts
             done += 1
             log.steps = expected_steps(args, done, method.rollouts)
             last = done == log.steps

@@ -357,7 +357,7 @@ class GRPO:
                 "entropy": -masked_mean(group.old_logp, group.mask, "token").item(),
                 "kl": None if group.ref_logp is None else
                       masked_mean(kl_estimate(group.old_logp, group.ref_logp, "k3"), group.mask, "token").item(),
-                "len": group.mask.sum(1).mean().item(), "stop": ended.mean().item(), "rollouts": self.rollouts}
+                "len": group.mask.sum(1).mean().item(), "stop": ended.mean().item()}
 
     def state(self):
         """What a checkpoint keeps beside weights and optimizer: with the random state in it, a resumed run draws what the

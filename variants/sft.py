@@ -47,7 +47,7 @@ class SFT(GRPO):
 
     def numbers(self, group):  # nothing is sampled or judged
         return {"reward": None, "zero_std": None, "entropy": None, "kl": None, "stop": None, "len": group.mask.sum(1).mean().item(),
-                "rollouts": self.rollouts, "gold_sequences": self.gold_sequences, "gold_tokens": self.gold_tokens}
+                "gold_sequences": self.gold_sequences, "gold_tokens": self.gold_tokens}
 
     def state(self):
         return {**super().state(), "gold_sequences": self.gold_sequences, "gold_tokens": self.gold_tokens}
