@@ -33,7 +33,7 @@ def load(name):
         raise CommandError(f"--method {name}: variants/{name}.py cannot be imported: {type(error).__name__}: {' '.join(str(error).split())}") from None
     found = [x for x in vars(module).values() if inspect.isclass(x) and issubclass(x, GRPO) and x.__module__ == module.__name__]
     if len(found) != 1:
-        raise CommandError(f"--method {name}: variants/{name}.py defines {len(found) or 'no'} subclass{'es' * (len(found) > 1)} of GRPO, must be one")
+        raise CommandError(f"--method {name}: variants/{name}.py defines {len(found) or 'no'} subclass{'es' * (len(found) > 1)} of GRPO; it must define one")
     return found[0]
 
 

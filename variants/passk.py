@@ -20,12 +20,12 @@ class PassK(GRPO):
     """The advantage of being in a subset of k samples of which one is right: a covered prompt stops pulling."""
     paper = "2508.10751"
     ignores = ("scale",)
-    flags = {"k": dict(type=cli.count, default=4, metavar="K", help="samples in a subset; at most --group-size")}
+    flags = {"k": dict(type=cli.count, default=4, metavar="K", help="samples in a subset; fewer than --group-size")}
 
     def __init__(self, *args, **options):
         super().__init__(*args, **options)
-        if self.k > self.group_size:
-            raise cli.CommandError(f"--k {self.k}: a subset cannot be larger than its group; at most --group-size {self.group_size}")
+        if self.k >= self.group_size:  # the whole group is one subset: nothing to compare it with
+            raise cli.CommandError(f"--k {self.k}: a subset must be smaller than its group, below --group-size {self.group_size}")
 
     def advantages(self, group):
         right = group.rewards == 1

@@ -8,6 +8,10 @@ What GRPO took out: a value head on the trunk, V_t = how good the completion wil
 
 So every token has its own advantage, and there is credit for single steps; a group is merely several samples. The log's
 explained_variance is 1 - Var(return - V) / Var(return): 0 for a head that knows nothing, 1 for one that foresees everything.
+
+Departure: beside the trunk's hidden state the head sees one number more, the lowest probability of a token written so far. The
+hidden state is made to predict the next token and does not say whether those before it were right: of the reward's
+variance under a noisy arithmetic base, least squares on it explains under 1 %, and on that one number 31 to 42 %.
 """
 import math
 
@@ -49,7 +53,7 @@ class PPO(GRPO):
 
     def __init__(self, *args, **options):
         super().__init__(*args, **options)
-        self.head = nn.Linear(self.policy.config.n_embd, 1).to(self.device, self.policy.embed.weight.dtype)
+        self.head = nn.Linear(self.policy.config.n_embd + 1, 1).to(self.device, self.policy.embed.weight.dtype)
         nn.init.zeros_(self.head.weight), nn.init.zeros_(self.head.bias)
 
     def parameters(self):
@@ -58,9 +62,18 @@ class PPO(GRPO):
     def forward(self, group):
         """[R, N] as in GRPO; the same pass leaves the values [R, N] of the states before each token in group.more."""
         hidden = self.policy.hidden(group.tokens[:, :-1], skip=group.start - 1)
-        group.more["values"] = self.head(hidden).squeeze(-1) * group.mask
+        group.more["values"] = self.value(hidden, group.old_logp) * group.mask
         logp = log_softmax(self.policy.unembed(hidden), self.temperature)
         return logp.gather(-1, group.completions[..., None]).squeeze(-1).masked_fill(group.mask == 0, 0.0)
+
+    def value(self, hidden, old_logp):
+        """[R, N] of hidden [R, N, C] and the tokens' log-probs [R, N] as sampled, of which only the earlier ones are looked at.
+
+        Adam moves every weight by about the learning rate, so an input's scale is the speed at which its weight is learned:
+        fast for the bias and the lowest probability, slow for the many hidden ones, whose noise would add up.
+        """
+        lowest = F.pad(old_logp[:, :-1], (1, 0)).cummin(dim=1).values.exp()
+        return 10 * self.head(torch.cat((hidden / hidden.shape[-1], lowest[..., None]), dim=-1)).squeeze(-1)
 
     def advantages(self, group):
         """[R, N]"""
@@ -86,7 +99,7 @@ class PPO(GRPO):
     def numbers(self, group):
         returns, error = (x[group.mask == 1] for x in (group.more["returns"], group.more["returns"] - group.more["old_values"]))
         spread = returns.var(correction=0).item()
-        explained = 1 - error.var(correction=0).item() / spread if spread else 0.0
+        explained = 1 - error.var(correction=0).item() / spread if spread > 1e-6 else None  # None: no variance to explain
         return {**super().numbers(group), "explained_variance": explained}
 
     def state(self):
