@@ -298,10 +298,10 @@ def test_ppo_learns_to_foresee_the_reward():
         def rewards(self, group):
             lowest = group.old_logp.min(dim=1).values
             return (lowest > lowest.median()).float().view(len(group.prompts), -1)
-    method = algorithm(Readable, prompts_per_step=16, **{**Readable.defaults, "epochs": 4})
+    method = algorithm(Readable, prompts_per_step=16, temperature=0.3, **{**Readable.defaults, "epochs": 4})
     optimizer = torch.optim.AdamW(method.head.parameters(), lr=1e-2)
-    seen = [method.step(optimizer)[1]["explained_variance"] for _ in range(25)]
-    assert seen[0] == 0 and np.mean(seen[-5:]) > 0.3, seen
+    seen = [method.step(optimizer)[1]["explained_variance"] for _ in range(9)]
+    assert seen[0] == 0 and np.mean(seen[-5:]) > 0.15, seen
 
 
 # ----------------------------------------------------------------------------------------------------------- discovery
