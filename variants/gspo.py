@@ -13,7 +13,7 @@ from grpo import GRPO
 class GSPO(GRPO):
     """One ratio per completion, the geometric mean of its tokens' ratios, clipped as a whole."""
     paper = "2507.18071"
-    defaults = {"epochs": 4, "clip_low": 0.03, "clip_high": 0.04}
+    defaults = {"epochs": 2, "clip_low": 0.03, "clip_high": 0.04}
     ignores = ("aggregate",)
 
     def log_ratio(self, group, logp):

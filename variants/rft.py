@@ -12,7 +12,6 @@ from grpo import GRPO, masked_mean
 class RFT(GRPO):
     """Not policy gradient: maximum likelihood of the policy's own right samples, one vote per solved prompt."""
     paper = "2308.01825"
-    defaults = {"epochs": 2}
     ignores = ("scale", "clip_low", "clip_high", "kl", "beta", "drop_zero_variance")
 
     def advantages(self, group):
