@@ -3,6 +3,7 @@
     python finetune.py --init runs/base.pt --train-on id --out runs/grpo.pt
     python finetune.py --init runs/base.pt --train-on edge --kl k1_reward --beta 1 --scale none --out runs/kl.pt
     python finetune.py --init runs/base.pt --train-on edge --method sft --out runs/sft.pt
+    python finetune.py --method list                                         the rivals; --method dapo --help: one's flags
     python finetune.py --resume runs/grpo.pt                                 go on after Ctrl-C, bit for bit
 
 Every step draws prompts of one cell, samples a group of completions of each, has them verified, and updates the policy
@@ -17,32 +18,65 @@ beside --out; every --eval-every steps the *exact* mass of right answers is meas
     k3_loss     beta * k3 added to the loss, as in the GRPO paper: its gradient is that of the forward KL, and the optimum
                 is hyperbolic, not exponential.
 """
+import argparse
 import copy
+import math
 import os
 
 import numpy as np
 import torch
 
 import cli
+import variants
 from evaluate import check_context, families, mean_masses
-from grpo import METHODS, REWARDS
+from grpo import GRPO, REWARDS
 from model import load_checkpoint, save_checkpoint
 from tasks import AXES, SPLITS, TASKS
 
 TRAIN_ON = {"id": ["id"], "edge": ["edge"], "hard": ["hard"], "mix": ["id", "edge"]}
 
 
+class Parser(cli.Parser):
+    """The flags below, and those of the chosen --method (or of the resumed run's), which also has defaults of its own."""
+    method, name, own = GRPO, "grpo", ()
+
+    def parse_known_args(self, argv=None, namespace=None):
+        first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        first.add_argument("--method", nargs="?")
+        name = first.parse_known_args(argv)[0].method or getattr(namespace, "method", "grpo")
+        if name not in ("list", self.name):
+            self.adopt(name)
+        return super().parse_known_args(argv, namespace)
+
+    def adopt(self, name):
+        self.name, self.method = name, variants.load(name)
+        known = {action.dest: action for action in self._actions}
+        for key in [*self.method.defaults, *self.method.ignores]:
+            if key not in known:
+                raise cli.CommandError(f"--method {name}: variants/{name}.py speaks of {key!r}, which is no flag; --help lists them")
+        for key, value in self.method.defaults.items():
+            known[key].help = known[key].help.split(" (default")[0] + f" (default {value} with --method {name})"
+        self.set_defaults(**self.method.defaults)
+        for key, options in self.method.flags.items():
+            if key in known:
+                raise cli.CommandError(f"--method {name}: variants/{name}.py adds a flag {key!r}, which is there already")
+            self.add_argument("--" + key.replace("_", "-"), **options)
+        self.own = tuple(self.method.flags)
+        self.epilog = f"--method {name}: {(self.method.__doc__ or '').strip()}"
+
+
 def build_parser():
-    p = cli.Parser(__doc__, __file__)
+    p = Parser(__doc__, __file__)
     add = p.add_argument
     add("--init", metavar="CKPT", help="checkpoint to start from; it is also the reference")
-    add("--method", choices=list(METHODS), default="grpo", help="grpo, or sft on the gold solutions of as many prompts")
+    add("--method", metavar="NAME", default="grpo", help="grpo, or the name of a file in variants/; list: show them all")
     add("--task", choices=[*TASKS, "both"], help="task family to train on (default: the base's)")
     add("--axis", choices=sorted({a for axes in AXES.values() for a in axes}), help="axis (default: the base's)")
     add("--train-on", choices=list(TRAIN_ON), default="id", help="cells to draw prompts from; mix is id and edge in equal parts")
     add("--depths", type=cli.count, nargs="+", metavar="D", help="instead: all cells of the axis with these depths, of whatever split")
     add("--reward", choices=list(REWARDS), default="trace", help="; ".join(f"{k}: {v}" for k, v in REWARDS.items()))
     add("--steps", type=cli.count, default=60, help="training steps")
+    add("--budget-rollouts", type=cli.count, metavar="N", help="end with the step in which the N-th completion is sampled, if --steps does not end it before")
     add("--prompts-per-step", type=cli.count, default=32, metavar="P", help="prompts per step")
     add("--group-size", type=cli.count, default=16, metavar="G", help="completions per prompt")
     add("--epochs", type=cli.count, default=1, help="updates on each batch of rollouts")
@@ -91,74 +125,94 @@ def starting_point(args, saved):
     return policy, reference, extra["args"], extra
 
 
+def build_method(parser, args, policy, reference, tasks):
+    """The chosen method, with the flags it needs."""
+    for key in parser.method.ignores:
+        if getattr(args, key) != parser.get_default(key):
+            raise cli.CommandError(f"--{key.replace('_', '-')} {getattr(args, key)}: has no meaning for --method {args.method}; leave it out")
+    return parser.method(policy, reference, tasks, **{k: getattr(args, k) for k in (
+        "prompts_per_step", "group_size", "epochs", "temperature", "reward", "scale", "clip_low", "clip_high", "aggregate", "kl", "beta",
+        "drop_zero_variance", "micro_batch", "max_grad_norm", "seed", *parser.own)})
+
+
+def expected_steps(args, done, rollouts):
+    """How many steps the run will have: --steps, or fewer if --budget-rollouts ends it first at the pace of the steps done."""
+    if args.budget_rollouts is None or rollouts == 0:
+        return args.steps
+    return min(args.steps, done + math.ceil(max(0, args.budget_rollouts - rollouts) * done / rollouts))
+
+
 @cli.script
 def main(argv=None):
     parser = build_parser()
     args, saved = cli.parse(parser, argv)
+    if args.method == "list":
+        return print("\n".join(variants.describe(name) for name in variants.names()))
     policy, reference, base, saved = starting_point(args, saved)
     args.task, args.axis = args.task or base.get("task") or "arithmetic", args.axis or base.get("axis") or "depth"
     names = families(args.task, args.axis)
     check_context(f"--init {args.init}", policy.config.context, names, args.axis)
     device = cli.set_device(args)
-    for key in METHODS[args.method].ignores:
-        if getattr(args, key) != parser.get_default(key):
-            raise cli.CommandError(f"--{key.replace('_', '-')} {getattr(args, key)}: has no meaning for --method {args.method}; leave it out")
-    cli.check_writable(args.out)
     torch.manual_seed(args.seed)
-    method = METHODS[args.method](
-        policy.to(device).speed_up(args.compile, args.bf16), reference.to(device).speed_up(args.compile, args.bf16),
-        training_cells(args.task, args.axis, args.train_on, args.depths),
-        **{k: getattr(args, k) for k in ("prompts_per_step", "group_size", "epochs", "temperature", "reward", "scale", "clip_low",
-                                         "clip_high", "aggregate", "kl", "beta", "drop_zero_variance", "micro_batch", "max_grad_norm", "seed")})
+    method = build_method(parser, args, policy.to(device).speed_up(args.compile, args.bf16),
+                          reference.to(device).speed_up(args.compile, args.bf16), training_cells(args.task, args.axis, args.train_on, args.depths))
+    cli.check_writable(args.out)
     optimizer = torch.optim.AdamW(method.parameters(), lr=args.lr, weight_decay=0.0)
     start, seconds = 0, 0.0
     if saved is not None:
         start, seconds = saved["step"], saved["seconds"]
         optimizer.load_state_dict(saved["optimizer"])
-        method.load_state(saved["random"])
+        method.load_state(saved["method"])
 
     run = cli.command(parser, args)
-    columns = ["loss", "reward", *SPLITS, "kl", "entropy", "clip", "zero_std", "len", "stop", "grad", "task", "cell"]
+    columns = ["loss", "reward", *SPLITS, "kl", "entropy", "clip", "zero_std", "len", "stop", "grad", "rollouts", *method.columns, "task", "cell"]
     log = cli.Log(args.out, columns, args.steps, start, seconds)
 
-    def save(step, path=args.out):
-        save_checkpoint(path, policy, script=parser.prog, command=run, args=vars(args), step=step, finished=step == args.steps,
-                        seconds=log.seconds(), optimizer=optimizer.state_dict(), random=method.state(),
+    def save(step, finished=False, path=args.out):
+        save_checkpoint(path, policy, script=parser.prog, command=run, args=vars(args), step=step, finished=finished,
+                        seconds=log.seconds(), optimizer=optimizer.state_dict(), method=method.state(),
                         reference=reference.state_dict())
 
     print(f"{run}\n{policy.n_parameters():,} parameters on {device.type}, {method.batch()} a step, "
           f"on {', '.join(sorted({str(c) for _, c in method.tasks}))}", flush=True)
     log.announce(args.out, start, save)
-    silent = 0
+    done, silent = start, 0
+    log.steps = expected_steps(args, done, method.rollouts)
     with cli.stop_signals() as stopped:
-        for step in range(start, args.steps):
+        while done < log.steps:
             if args.lr_decay:
-                optimizer.param_groups[0]["lr"] = args.lr * (1 - step / args.steps)
+                spent = method.rollouts / args.budget_rollouts if args.budget_rollouts else 0.0
+                optimizer.param_groups[0]["lr"] = args.lr * (1 - max(done / args.steps, spent))
             try:
                 group, numbers = method.step(optimizer)
             except FloatingPointError as error:
-                raise cli.CommandError(f"step {step + 1}: {error}; stopped, {args.out} keeps the last good checkpoint "
+                raise cli.CommandError(f"step {done + 1}: {error}; stopped, {args.out} keeps the last good checkpoint "
                                        "(try a lower --lr)") from None
-            done = step + 1
+            numbers["rollouts"] = method.rollouts
+            done += 1
+            log.steps = expected_steps(args, done, method.rollouts)
+            last = done == log.steps
             silent = silent + 1 if numbers["zero_std"] == 1 and numbers["grad"] == 0 else 0
-            if args.eval_every and done % args.eval_every == 0 or done == args.steps:
+            if args.eval_every and done % args.eval_every == 0 or last:
                 numbers.update(mean_masses(policy, names, args.axis, args.eval_prompts, args.temperature))
             log.row(done, group.tokens.numel(), {**numbers, "task": group.task, "cell": str(group.cell)})
             if done % args.log_every == 0 or "id" in numbers:
-                log.print(done, describe(numbers))
+                log.print(done, describe(numbers, method.columns))
             if silent in (1, 10, 100):
                 print(f"  {silent} step{'s' if silent > 1 else ''} without a signal: in every group all completions got the same reward "
                       f"(mean {numbers['reward']:.2f}), so all advantages are 0 and the weights stay as they are", flush=True)
             if args.keep_every and done % args.keep_every == 0:
-                save(done, f"{os.path.splitext(args.out)[0]}.step{done:04d}.pt")
-            if done == args.steps or done % args.save_every == 0 or stopped():
-                save(done)
-            if stopped() and done < args.steps:
-                raise SystemExit(cli.interrupted(parser.prog, done, args.steps, args.out))
-    print(f"saved {args.out} after {args.steps} steps, {cli.duration(log.seconds())}")
+                save(done, last, f"{os.path.splitext(args.out)[0]}.step{done:04d}.pt")
+            if last or done % args.save_every == 0 or stopped():
+                save(done, finished=last)
+            if stopped() and not last:
+                raise SystemExit(cli.interrupted(parser.prog, done, log.steps, args.out))
+    print(f"saved {args.out} after {done} steps, {method.rollouts:,} rollouts, {cli.duration(log.seconds())}")
+    if args.budget_rollouts and method.rollouts < args.budget_rollouts:
+        print(f"note: --steps {args.steps} ended the run before its --budget-rollouts {args.budget_rollouts} were spent")
 
 
-def describe(numbers):
+def describe(numbers, columns=()):
     """The log line; the README says what each number means and what is healthy. What a method does not have is left out."""
     n = {key: value for key, value in numbers.items() if value is not None}
     parts = [f"loss {n['loss']:.3f}" if "reward" not in n else f"reward {n['reward']:.2f}"]
@@ -166,6 +220,9 @@ def describe(numbers):
         parts.append(f"mass {' '.join(f'{s} {n[s]:.2f}' for s in SPLITS)}")
     parts += [f"{key.replace('_', '-')} {n[key]:.{digits}f}" for key, digits in
               (("kl", 3), ("entropy", 2), ("clip", 2), ("zero_std", 2), ("len", 1), ("stop", 2), ("grad", 2)) if key in n]
+    parts += [f"rollouts {cli.quantity(n['rollouts'])}"] if n["rollouts"] else []
+    parts += [f"{key.replace('_', '-')} {n[key]:.2f}" if isinstance(n[key], float) else f"{key.replace('_', '-')} {cli.quantity(n[key])}"
+              for key in columns if key in n]
     return " | ".join(parts)
 
 

@@ -9,7 +9,7 @@
 
 where ratio = exp(logp - old_logp) per token. That is all of GRPO (Shao et al. 2402.03300, equations 3 and 4): PPO's
 clipped objective, with a group of samples in place of a learned critic. A variant is a subclass that overrides the boxes it
-changes, and nothing else.
+changes, and nothing else: the published ones are in variants/, a file each.
 
 How this departs from the paper: no KL by default (`--kl`), and the paper's per-token k3 loss beside the KL in
 the reward; one update per batch by default (`--epochs`), so that the clip never binds; a batch with no signal at all is
@@ -22,7 +22,7 @@ tensor([[ 1.5000, -0.5000, -0.5000, -0.5000],
 tensor([[1., 1., 1., 0.],
         [1., 0., 0., 0.]])
 """
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -64,6 +64,18 @@ def group_advantages(rewards, scale="std", eps=1e-6):
         raise ValueError(f"scale is {scale!r}, must be std or none")
     all_equal = (rewards == rewards[:, :1]).all(dim=1, keepdim=True)
     return torch.where(all_equal, 0.0, centred)
+
+
+def whiten(x, mask, eps=1e-6):
+    """(x - mean) / (std + eps) of x [rows, N] over all of the batch's tokens where mask [rows, N] is 1; 0 elsewhere.
+
+    The std is that of the batch itself (n), not the estimate (n - 1): with thousands of tokens they are the same number.
+    A batch without any contrast gives exact zeros, as in group_advantages.
+    """
+    values = x[mask == 1]
+    if (values == values[0]).all():
+        return torch.zeros_like(x)
+    return (x - values.mean()) / (values.std(correction=0) + eps) * mask
 
 
 def masked_mean(x, mask, aggregate):
@@ -127,6 +139,7 @@ class Group:
     ref_logp: torch.Tensor | None = None     # [R, N] under the frozen reference, where a KL is used
     rewards: torch.Tensor | None = None      # [P, G]
     advantages: torch.Tensor | None = None   # [R] or [R, N]
+    more: dict = field(default_factory=dict)  # {name: [R, ...]}: what a variant keeps of each row
 
     @property
     def start(self):
@@ -148,18 +161,34 @@ class Group:
                 if getattr(self, name) is not None}
         if self.rewards is not None:
             pick["rewards"] = self.rewards[prompts]
-        return replace(self, prompts=self.prompts[prompts.cpu().numpy()], **pick)
+        more = {name: x[rows] for name, x in self.more.items()}
+        return replace(self, prompts=self.prompts[prompts.cpu().numpy()], more=more, **pick)
+
+    def join(self, other):
+        """This group and another of the same cell as one, with everything that was set before advantages."""
+        both = {name: torch.cat((getattr(self, name), getattr(other, name)))
+                for name in ("tokens", "old_logp", "mask", "ref_logp", "rewards") if getattr(self, name) is not None}
+        verdict = Verdict(*map(np.concatenate, zip(self.verdict, other.verdict)))
+        return replace(self, prompts=np.concatenate((self.prompts, other.prompts)), verdict=verdict, **both)
 
 
 class GRPO:
-    """Group relative policy optimisation. Each method is one box of the algorithm; `step` is the order they come in."""
-    ignores = ()  # flags of finetune.py without a meaning for this method
+    """Group relative policy optimisation: the group's mean and std in place of a critic, PPO's clip.
+
+    Each method is one box of the algorithm; `step` is the order they come in.
+    """
+    paper = "2402.03300"  # where the method is from
+    defaults = {}         # flags of finetune.py that have another default with this method: {"clip_high": 0.28}
+    ignores = ()          # flags of finetune.py that have no meaning for it: ("scale",)
+    flags = {}            # flags of its own, argparse's options by name; each becomes an attribute: {"k": {"type": int, ...}}
+    columns = ()          # numbers of its own, for the CSV and the log line
 
     def __init__(self, policy, reference, tasks, *, prompts_per_step=32, group_size=16, epochs=1, temperature=1.0,
                  reward="trace", scale="std", clip_low=0.2, clip_high=0.2, aggregate="sequence", kl="none", beta=0.0,
-                 drop_zero_variance=False, micro_batch=0, max_grad_norm=1.0, seed=0):
+                 drop_zero_variance=False, micro_batch=0, max_grad_norm=1.0, seed=0, **own):
         """policy is trained; reference is frozen (the policy before training); tasks is a list of (task name, cell) to
-        draw batches from, each with the same probability. The rest are the flags of `finetune.py`, same names."""
+        draw batches from, each with the same probability. The rest are the flags of `finetune.py`, same names; `own` are
+        the method's own flags."""
         self.policy, self.reference, self.tasks = policy, reference, tasks
         self.prompts_per_step, self.group_size, self.epochs, self.temperature = prompts_per_step, group_size, epochs, temperature
         self.reward, self.scale, self.clip_low, self.clip_high = reward, scale, clip_low, clip_high
@@ -168,6 +197,11 @@ class GRPO:
         self.device = next(policy.parameters()).device
         self.rng = np.random.default_rng([seed, 1])                                   # problems
         self.generator = torch.Generator(self.device).manual_seed(seed)               # sampled tokens
+        self.rollouts = 0                                                             # completions sampled so far: the budget
+        for name, options in self.flags.items():
+            setattr(self, name, own.pop(name, options.get("default")))
+        if own:
+            raise TypeError(f"{type(self).__name__} knows no {', '.join(own)}")
 
     # --- the boxes
 
@@ -176,18 +210,23 @@ class GRPO:
         task, cell = self.tasks[self.rng.integers(len(self.tasks))]
         return task, cell, TASKS[task].sample(cell, self.prompts_per_step, self.rng, split="train").prompts
 
-    def rollout(self, problems):
-        """Sample group_size completions of each prompt and have them verified: a Group without rewards yet.
+    def room(self, task, cell):
+        """Tokens that a completion may have: exactly the solution's length; one that has not ended by then is wrong anyway."""
+        return TASKS[task].solution_len(cell)
 
-        The room for a completion is exactly the solution's length: one that has not ended by then is wrong anyway.
-        """
+    def sample(self, policy, problems, group_size, temperature):
+        """group_size verified completions of each prompt by any policy: a Group. All sampling is here, and counted here."""
         task, cell, prompts = problems
         tokens = torch.as_tensor(prompts, device=self.device)
-        completions, old_logp = generate(self.policy, tokens, TASKS[task].solution_len(cell), self.temperature,
-                                         self.group_size, self.generator)
-        verdict = TASKS[task].verify(prompts.repeat(self.group_size, axis=0), completions.cpu().numpy())
-        tokens = torch.cat([tokens.repeat_interleave(self.group_size, dim=0), completions], dim=1)
-        group = Group(task, cell, prompts, tokens, old_logp, completion_mask(completions), verdict)
+        completions, old_logp = generate(policy, tokens, self.room(task, cell), temperature, group_size, self.generator)
+        self.rollouts += len(completions)
+        verdict = TASKS[task].verify(prompts.repeat(group_size, axis=0), completions.cpu().numpy())
+        tokens = torch.cat([tokens.repeat_interleave(group_size, dim=0), completions], dim=1)
+        return Group(task, cell, prompts, tokens, old_logp, completion_mask(completions), verdict)
+
+    def rollout(self, problems):
+        """Sample group_size completions of each prompt from the policy: a Group without rewards yet."""
+        group = self.sample(self.policy, problems, self.group_size, self.temperature)
         if self.kl != "none":
             group.ref_logp = self.reference_logp(group)
         return group
@@ -201,28 +240,48 @@ class GRPO:
         return torch.as_tensor(values, dtype=torch.float32, device=self.device).view(len(group.prompts), -1)
 
     def advantages(self, group):
-        """[R]: each reward relative to its group. With `--kl k1_reward`, less beta times the sequence's log-ratio.
+        """[R]: each reward relative to its group, less the KL's share of it."""
+        return (group_advantages(group.rewards, self.scale) - self.kl_cost(group)).flatten()
 
-        The log-ratio is centred within the group like the reward: the group mean contains the sample itself, which shrinks
+    def kl_cost(self, group):
+        """[P, G]: with `--kl k1_reward`, beta times each sequence's log-ratio to the reference; else zeros.
+
+        It is centred within the group like the reward: the group mean contains the sample itself, which shrinks
         both by the same (G - 1) / G, so that the balance between reward and KL, the tilted policy, stays where it should.
         """
-        advantages = group_advantages(group.rewards, self.scale)
+        if self.kl != "k1_reward":
+            return torch.zeros_like(group.rewards)
+        kl = (kl_estimate(group.old_logp, group.ref_logp, "k1") * group.mask).sum(1).view_as(group.rewards)
+        return self.beta * (kl - kl.mean(dim=1, keepdim=True))
+
+    def token_rewards(self, group):
+        """[R, N]: the same two where they are earned, for variants with a return at every token: the reward at the last
+        token of a completion, less beta times each token's own log-ratio."""
+        last = group.mask.sum(1, keepdim=True).long() - 1
+        rewards = torch.zeros_like(group.mask).scatter(1, last, group.rewards.view(-1, 1))
         if self.kl == "k1_reward":
-            kl = (kl_estimate(group.old_logp, group.ref_logp, "k1") * group.mask).sum(1).view_as(advantages)
-            advantages = advantages - self.beta * (kl - kl.mean(dim=1, keepdim=True))
-        return advantages.flatten()
+            rewards = rewards - self.beta * kl_estimate(group.old_logp, group.ref_logp, "k1") * group.mask
+        return rewards
 
     def forward(self, group):
         """[R, N]: log-probs of the sampled tokens under the policy, at the temperature they were sampled at; 0 after EOS."""
         logp = token_logprobs(self.policy, group.tokens, group.start, self.temperature, group.size)
         return logp.masked_fill(group.mask == 0, 0.0)
 
+    def log_ratio(self, group, logp):
+        """[R, N]: how far each token has moved since it was sampled, in nats: what the loss clips; 0 after EOS."""
+        return (logp - group.old_logp).masked_fill(group.mask == 0, 0.0)
+
     def loss(self, group, logp):
-        """Scalar: the clipped surrogate, plus beta times the k3 estimate with `--kl k3_loss`."""
-        loss = policy_loss(logp, group.old_logp, group.advantages, group.mask, self.clip_low, self.clip_high, self.aggregate)
-        if self.kl == "k3_loss":
-            loss = loss + self.beta * masked_mean(kl_estimate(logp, group.ref_logp, "k3"), group.mask, self.aggregate)
-        return loss
+        """Scalar: the clipped surrogate, plus the KL's penalty."""
+        surrogate = policy_loss(self.log_ratio(group, logp), 0.0, group.advantages, group.mask, self.clip_low, self.clip_high, self.aggregate)
+        return surrogate + self.kl_penalty(group, logp)
+
+    def kl_penalty(self, group, logp):
+        """Scalar: with `--kl k3_loss`, beta times the k3 estimate; else 0."""
+        if self.kl != "k3_loss":
+            return 0.0
+        return self.beta * masked_mean(kl_estimate(logp, group.ref_logp, "k3"), group.mask, self.aggregate)
 
     # --- what holds them together
 
@@ -236,13 +295,18 @@ class GRPO:
         logp = token_logprobs(self.reference, group.tokens, group.start, self.temperature, group.size)
         return logp.masked_fill(group.mask == 0, 0.0)
 
+    def experience(self):
+        """One step's rollouts with their rewards. A variant that looks at the rewards and samples again does it here."""
+        group = self.rollout(self.problems())
+        group.rewards = self.rewards(group)
+        return group
+
     def step(self, optimizer):
         """One step of GRPO: sample, judge, update `epochs` times on that batch. Returns (group, numbers for the log).
 
         Raises FloatingPointError before a loss or gradient that is not finite can reach the weights.
         """
-        group = self.rollout(self.problems())
-        group.rewards = self.rewards(group)
+        group = self.experience()
         group.advantages = self.advantages(group)
         numbers = self.numbers(group)
         batch = group.only((~self.zero_variance(group)).nonzero().flatten()) if self.drop_zero_variance else group
@@ -275,7 +339,7 @@ class GRPO:
     def teaches(self, group):
         """[P] bool: groups whose loss has a gradient. The others count in the mean, but need no forward and backward pass:
         late in training, half the groups or more are all right."""
-        if self.kl == "k3_loss":
+        if self.kl == "k3_loss" or len(group.prompts) == 0:
             return torch.ones(len(group.prompts), dtype=torch.bool, device=self.device)
         return (group.advantages.view(len(group.prompts), -1) != 0).any(dim=1)
 
@@ -286,7 +350,7 @@ class GRPO:
     def clip_fraction(self, group, logp):
         """Share of tokens whose gradient the clip has cut, for the log."""
         A = group.advantages if group.advantages.dim() == 2 else group.advantages[:, None]
-        ratio = (logp - group.old_logp).masked_fill(group.mask == 0, 0.0).exp()
+        ratio = self.log_ratio(group, logp).exp()
         cut = ((ratio > 1 + self.clip_high) & (A > 0)) | ((ratio < 1 - self.clip_low) & (A < 0))
         return masked_mean(cut.float(), group.mask, "token").item()
 
@@ -301,44 +365,11 @@ class GRPO:
                 "len": group.mask.sum(1).mean().item(), "stop": ended.mean().item()}
 
     def state(self):
-        """Random state, for a checkpoint: with it, a resumed run draws what the uninterrupted one would have drawn."""
-        return {"numpy": self.rng.bit_generator.state, "torch": self.generator.get_state()}
+        """What a checkpoint keeps beside weights and optimizer: with the random state in it, a resumed run draws what the
+        uninterrupted one would have drawn. A variant with more to remember adds it here, and takes it back in load_state."""
+        return {"numpy": self.rng.bit_generator.state, "torch": self.generator.get_state(), "rollouts": self.rollouts}
 
     def load_state(self, state):
+        self.rollouts = state["rollouts"]
         self.rng.bit_generator.state = state["numpy"]
         self.generator.set_state(state["torch"].cpu())
-
-
-class SFT(GRPO):
-    """Supervised fine-tuning on gold solutions, in the same boxes: the control that is shown the answers.
-
-    The "rollout" is the gold solution, one per prompt, and the loss its mean negative log-likelihood.
-    """
-    ignores = ("reward", "group_size", "temperature", "scale", "clip_low", "clip_high", "kl", "beta", "drop_zero_variance")
-
-    def batch(self):
-        return f"{self.prompts_per_step} gold solutions"
-
-    def rollout(self, problems):
-        task, cell, prompts = problems
-        solutions = TASKS[task].solutions(prompts)
-        tokens = torch.as_tensor(np.hstack([prompts, solutions]), device=self.device)
-        gold = tokens[:, prompts.shape[1]:]
-        group = Group(task, cell, prompts, tokens, torch.zeros(gold.shape, device=self.device), completion_mask(gold),
-                      TASKS[task].verify(prompts, solutions))
-        return group
-
-    def rewards(self, group):
-        return torch.ones(len(group.prompts), 1, device=self.device)
-
-    def advantages(self, group):
-        return group.rewards.flatten()
-
-    def loss(self, group, logp):
-        return -masked_mean(logp, group.mask, self.aggregate)
-
-    def numbers(self, group):  # nothing is sampled or judged
-        return {"reward": None, "zero_std": None, "entropy": None, "kl": None, "stop": None, "len": group.mask.sum(1).mean().item()}
-
-
-METHODS = {"grpo": GRPO, "sft": SFT}

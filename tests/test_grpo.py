@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from grpo import GRPO, REWARDS, SFT, completion_mask, group_advantages, kl_estimate, masked_mean, policy_loss
+from grpo import GRPO, REWARDS, completion_mask, group_advantages, kl_estimate, masked_mean, policy_loss
 from model import GPT, GPTConfig, token_logprobs
 from tasks import EOS, PAD, TASKS, VOCAB, Cell
+from variants.sft import SFT
 
 
 def close(a, b, tolerance=1e-6):
