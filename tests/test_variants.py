@@ -319,7 +319,7 @@ def test_balanced_keeps_the_prompts_nearest_one_half(monkeypatch):
 
 
 def test_a_reset_makes_the_policy_its_own_reference_and_forgets_the_momentum():
-    method = make("resets", reset_every=2, kl="k1_reward", beta=1.0, scale="none", reward="format")
+    method = make("resets", reset_every=2, kl="k1_reward", beta=1.0, scale="none", reward="random")
     optimizer = torch.optim.SGD(method.parameters(), lr=0.5, momentum=0.9)
     apart = []
     for _ in range(5):
