@@ -158,7 +158,7 @@ def steps_figure(study):
 
 def saturation_figure(study):
     noisy, short = saturation(study.runs)
-    if not any(r.has(arm, split="id") for r in noisy for arm in ("k1-b1", "grpo-id")):
+    if not any(r.has(arm, split="id") for r in noisy for arm in ("k1-b1", "none")):
         return None
     figure, axes = panels(1, 2, 3.0, sharex=True, sharey=True)
     def points(ax, runs, key, arm, look):
@@ -171,7 +171,7 @@ def saturation_figure(study):
             gains = by_seed(these, lambda x: best(x) - mass(*x, "base"), seed=lambda x: x[0].seed)
             bars(ax, [np.mean([mass(*x, "base") for x in these])], [gains], (*look[:3], None if i else look[3]), ls="")
     q = np.linspace(1e-6, 1 - 1e-6, 200)
-    for ax, arm, beta, words, law in ((axes[0, 0], "k1-b1", 1, "with KL, β = 1", "P1: an inverted U"), (axes[0, 1], "grpo-id", 0, "without KL", "1 - Q0")):
+    for ax, arm, beta, words, law in ((axes[0, 0], "k1-b1", 1, "with KL, β = 1", "P1: an inverted U"), (axes[0, 1], "none", 0, "without KL", "1 - Q0")):
         ax.plot(q, tilted(np.log(q), beta) - q, color=GREEN, ls=":", lw=2, label=law)
         points(ax, noisy, lambda r: r.noise, arm, (BLUE, "s", "", "GRPO, noisy bases"))
         points(ax, short, lambda r: r.pretrain_steps, arm, (ORANGE, "^", "", "GRPO, undertrained bases"))

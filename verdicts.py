@@ -36,12 +36,12 @@ CONTROLS = {  # what each control is called in the data, as a chain's setting or
     "exposure to the shadow tokens": [f"exposure={e}{tied}" for e in ("none", "copy", "atoms", "full") for tied in ("", " untied")],
     "reward": ["reward=trace", "reward=answer", "reward=process", "reward=random", "reward=inverted", "reward=format"],
     "advantage": ["scale=std", "scale=none"],
-    "resets of the reference": ["resets=50", "long"],
-    "curriculum": ["curriculum 4>5>6", "jump to 6"],
+    "resets of the reference": ["resets", "k1-b1"],
+    "curriculum": ["curriculum-6", "jump-6"],
     "cells of a batch": ["balanced", "uniform"],
     "two domains, share of arithmetic": ["share=0.1", "share=0.5", "share=0.9"],
 }
-DEFAULTS = ("position=rope", "exposure=none", "reward=trace", "scale=std")  # these are the study's own runs beside the control
+DEFAULTS = ("position=rope", "exposure=none", "reward=trace", "scale=std", "uniform")  # these are the study's own runs beside the control
 
 
 # --------------------------------------------------------------------------------------------------------- the decisions
@@ -252,9 +252,9 @@ def gains_saturate(runs, arm, beta, name):
 def undertrained_gains_alike(runs):
     """Gain of GRPO on id from an undertrained base (noise 0, fewer steps) minus that from a noisy base of the same Q0 (same seed and cell, interpolated):
     supported iff the interval lies inside ±0.05, refuted iff outside (0.05 is ours)."""
-    noisy, short = ([r for r in part if r.has("base", "grpo-id", split="id")] for part in saturation(runs))
+    noisy, short = ([r for r in part if r.has("base", "none", split="id")] for part in saturation(runs))
     def point(r, cell):
-        before, after = (float(np.exp(r.masses[arm, "id"][cell]).mean()) for arm in ("base", "grpo-id"))
+        before, after = (float(np.exp(r.masses[arm, "id"][cell]).mean()) for arm in ("base", "none"))
         return before, after - before
     def difference(r):
         found = []
@@ -265,7 +265,7 @@ def undertrained_gains_alike(runs):
                 found.append(gain - np.interp(q, *zip(*line)))
         return float(np.mean(found)) if found else math.nan
     rows = table("pretraining steps, noise 0", group(short, lambda r: r.pretrain_steps), {
-        "base Q0": mean(lambda r: r.reach("base", "id"), "p"), "gain": mean(lambda r: r.gain("grpo-id", "id")),
+        "base Q0": mean(lambda r: r.reach("base", "id"), "p"), "gain": mean(lambda r: r.gain("none", "id")),
         "minus the gain of a noisy base of the same Q0": mean(difference), "gain of the base alone, sampled at its best temperature": mean(colder)})
     values = by_seed(short, difference)
     return Verdict("Undertrained bases gain like noisy ones", decide(values, inside(NEAR), outside(NEAR)), f"difference {pm(values)}" if values else "",
@@ -408,7 +408,7 @@ def controls(runs):
     for kind, names in CONTROLS.items():
         sites = {site(r) for r in runs if r.setting in names or set(r.arms) & set(names)}
         for name in names:
-            found = [(r, arm) for r in runs for arm in r.arms if r.setting == name and arm in TUNED or arm == name]
+            found = [(r, arm) for r in runs for arm in r.arms if r.setting == name and arm in TUNED or arm == name and "controls" in r.parts]
             if name in DEFAULTS and not found:
                 found = [(r, arm) for r in runs for arm in TUNED if not r.setting and arm in r.arms and site(r) in sites]
             rows += listed(kind, name, found)
@@ -422,7 +422,7 @@ def verdicts(study):
     runs, off = study.runs, [("grpo-id", "edge"), ("grpo-id", "hard"), ("grpo-edge", "id"), ("grpo-edge", "hard")]
     return [no_mass_no_gain(runs), mass_predicts_gain(runs, "grpo-id", "transfer"), mass_predicts_gain(runs, "grpo-edge", "learning"),
             overlap_buys_mass(runs), mass_without_overlap(runs), gains_saturate(runs, "k1-b1", 1, "with KL, beta 1, as P1's inverted U"),
-            gains_saturate(runs, "grpo-id", 0, "without KL, as 1 - Q0"), undertrained_gains_alike(runs),
+            gains_saturate(runs, "none", 0, "without KL, as 1 - Q0"), undertrained_gains_alike(runs),
             no_crossover(runs, list(zip(TUNED, ("id", "edge"))), "where GRPO was trained (P4)"), no_crossover(runs, off, "where it was not trained"),
             more_than_sharpening(runs, "grpo-id", "id"), more_than_sharpening(runs, "grpo-edge", "edge"),
             law_holds(runs, "k1", tilted, "P1: with the KL in the reward, GRPO tilts the base"),

@@ -188,17 +188,17 @@ def test_gains_saturate():
     assert V.gains_saturate(saturated(shift(4)), "k1-b1", 1, "").verdict == "refuted"
     assert V.gains_saturate(saturated([shift(1), shift(1), shift(2)]), "k1-b1", 1, "").verdict == "undecided"
     assert V.gains_saturate(saturated(shift(1), n=1), "k1-b1", 1, "").verdict == "undecided"
-    assert V.gains_saturate(saturated(to(0.999), "grpo-id"), "grpo-id", 0, "").verdict == "supported"
-    assert V.gains_saturate(saturated(shift(1), "grpo-id"), "grpo-id", 0, "").verdict == "refuted"
-    assert V.gains_saturate([], "grpo-id", 0, "").verdict == "not run"
+    assert V.gains_saturate(saturated(to(0.999), "none"), "none", 0, "").verdict == "supported"
+    assert V.gains_saturate(saturated(shift(1), "none"), "none", 0, "").verdict == "refuted"
+    assert V.gains_saturate([], "none", 0, "").verdict == "not run"
 
 
 def test_undertrained():
-    assert V.undertrained_gains_alike(saturated(shift(1), "grpo-id", short=shift(1))).verdict == "supported"
-    less = V.undertrained_gains_alike(saturated(shift(2), "grpo-id", short=KEPT))
+    assert V.undertrained_gains_alike(saturated(shift(1), "none", short=shift(1))).verdict == "supported"
+    less = V.undertrained_gains_alike(saturated(shift(2), "none", short=KEPT))
     assert less.verdict == "refuted" and "difference -0" in less.numbers
-    assert V.undertrained_gains_alike(saturated(shift(1), "grpo-id", short=[shift(1), KEPT, shift(1.5)])).verdict == "undecided"
-    assert V.undertrained_gains_alike(saturated(shift(1), "grpo-id")).verdict == "not run"
+    assert V.undertrained_gains_alike(saturated(shift(1), "none", short=[shift(1), KEPT, shift(1.5)])).verdict == "undecided"
+    assert V.undertrained_gains_alike(saturated(shift(1), "none")).verdict == "not run"
     dialled, short = R.saturation(saturated(shift(1), short=KEPT))
     assert len(dialled) == 9 and len(short) == 3
 
@@ -269,11 +269,11 @@ def test_spurious_reward_and_curriculum():
     random = lambda arm, n=3: V.spurious_reward(seeds(n, parts=("controls",), **{"reward=random": arm})).verdict
     assert (random(KEPT), random(shift(-2)), random([shift(1), KEPT, shift(-1)]), random(KEPT, 1)) == ("supported", "refuted", "undecided", "undecided")
     def stages(first, second, n=3):
-        return V.curriculum(seeds(n, parts=("controls",), **{"curriculum 4>5>6": first, "jump to 6": second})).verdict
+        return V.curriculum(seeds(n, parts=("controls",), **{"curriculum-6": first, "jump-6": second})).verdict
     assert stages(shift(3), KEPT) == "supported" and stages(KEPT, shift(1)) == "refuted" and stages([shift(3), KEPT, shift(1)], KEPT) == "undecided"
-    shallow = seeds(parts=("controls",), **{"curriculum 4>5>6": KEPT, "jump to 6": KEPT})
+    shallow = seeds(parts=("controls",), **{"curriculum-6": KEPT, "jump-6": KEPT})
     for run in shallow:
-        run.masses["curriculum 4>5>6", "hard"]["d5 l4"] = np.zeros(24)
+        run.masses["curriculum-6", "hard"]["d5 l4"] = np.zeros(24)
     assert V.curriculum(shallow).verdict == "refuted"  # it is depth 6 that counts
     assert V.curriculum(seeds()).verdict == V.spurious_reward(seeds()).verdict == "not run"
 
@@ -305,9 +305,9 @@ def whole_study(lift=1.0, n=2):
     tuned = {"grpo-id": shift(lift), "grpo-edge": shift(lift), "sft": shift(0.1), "oracle": to(0.95)}
     runs = [r for task, axis in (V.GRID[0], V.GRID[2], V.GRID[4]) for o, q in zip(V.OVERLAPS, (1e-6, 1e-4, 0.02, 0.2)) if (axis, o) != ("tokens", 0.01)
             for r in seeds(n, task=task, axis=axis, overlap=o, base=(0.55 if axis != "tokens" else 0.2, q, q / 10), **cold, **tuned)]
-    runs += saturated(shift(lift), "grpo-id", n=n, noises=(0.11, 0.31, 0.51), short=KEPT) + saturated(shift(lift), n=n, noises=(0.12, 0.32, 0.52))
+    runs += saturated(shift(lift), "none", n=n, noises=(0.11, 0.31, 0.51), short=KEPT) + saturated(shift(lift), n=n, noises=(0.12, 0.32, 0.52))
     runs += seeds(n, parts=("laws",), noise=0.29, **{"k1-b0.3": shift(3.3 * lift), "k1-b1": shift(lift), "k3-b1": lambda lm: np.log(V.hyperbolic(lm, 1)), "none": to(0.99)})
-    runs += seeds(n, parts=("controls",), noise=0.28, overlap=0.1, **tuned, **{name: shift(lift / 2) for name in ("reward=answer", "reward=random", "curriculum 4>5>6", "jump to 6", "balanced", "uniform")})
+    runs += seeds(n, parts=("controls",), noise=0.28, overlap=0.1, **tuned, **{name: shift(lift / 2) for name in ("reward=answer", "reward=random", "curriculum-6", "jump-6", "balanced", "uniform")})
     runs += seeds(n, parts=("controls",), setting="position=nope", **tuned)
     runs += seeds(n, parts=("domains",), setting="share=0.9", **tuned)
     return runs
