@@ -157,6 +157,7 @@ def main(argv=None):
     method = build_method(parser, args, policy.to(device).speed_up(args.compile, args.bf16),
                           reference.to(device).speed_up(args.compile, args.bf16), training_cells(args.task, args.axis, args.train_on, args.depths))
     cli.check_writable(args.out)
+    method.budget = args.budget_rollouts or math.inf
     optimizer = torch.optim.AdamW(method.parameters(), lr=args.lr, weight_decay=0.0)
     start, seconds = 0, 0.0
     if saved is not None:

@@ -195,7 +195,29 @@ def domains(args):
     return jobs
 
 
-PARTS = {"dose": dose, "saturation": saturation, "laws": laws, "controls": controls, "domains": domains}
+RIVALS = ("grpo", "dr_grpo", "rloo", "remax", "reinforce_pp", "reinforce_pp_baseline", "dapo", "gspo", "cispo", "ppo", "w_reinforce", "passk", "rft", "distill", "sft")
+RIVAL_CELLS = (("arithmetic", "depth"), ("arithmetic", "composition"), ("graph", "length"))
+
+
+def rivals(args):
+    """Every method from shared bases that never saw the edge, on id and edge in equal parts, at as many rollouts as GRPO's."""
+    jobs = []
+    for seed in seeds(args):
+        for task, axis in RIVAL_CELLS:
+            base = pretraining(args, seed, task, axis)
+            teacher = pretraining(args, seed, task, axis, overlap=0.5, noise=0.0)  # for distill: clean, and half of it from the edge
+            arms = []
+            for method in RIVALS:
+                budget = [] if method == "sft" else ["--budget-rollouts", str(args.grpo_steps * 32 * 16)]
+                arms.append(tuning(args, base, f"rival-{method}", ["--method", method, "--train-on", "mix", *budget], args.grpo_steps * (4 if budget else 1)))
+            distill = arms[RIVALS.index("distill")]
+            distill.argv += ["--teacher", teacher.out]
+            distill.needs += (teacher.out,)
+            jobs += [teacher, *chain(args, "rivals", base, arms)]
+    return jobs
+
+
+PARTS = {"dose": dose, "saturation": saturation, "laws": laws, "controls": controls, "domains": domains, "rivals": rivals}
 
 
 def jobs_of(args):

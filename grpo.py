@@ -197,7 +197,7 @@ class GRPO:
         self.device = next(policy.parameters()).device
         self.rng = np.random.default_rng([seed, 1])                                   # problems
         self.generator = torch.Generator(self.device).manual_seed(seed)               # sampled tokens
-        self.rollouts = 0                                                             # completions sampled so far: the budget
+        self.rollouts, self.budget = 0, float("inf")                                  # completions sampled so far, and at most
         for name, options in self.flags.items():
             setattr(self, name, own.pop(name, options.get("default")))
         if own:

@@ -42,6 +42,7 @@ class Run:
     parts: set
     masses: dict                                   # {(arm, split): {cell: [n]}}
     commands: dict = field(default_factory=dict)   # {arm: command}
+    rollouts: dict = field(default_factory=dict)   # {arm: completions sampled}, where that is known
     trips: str = ""                                # the tripwires that this run's grid cell has tripped
 
     @property
@@ -104,6 +105,8 @@ def read(folder):
             run, name = runs[key], "|".join(row[c] for c in ("chain", "arm", "split", "cell"))
             run.parts.add(row["part"])
             run.commands[row["arm"]] = row["command"]
+            if row.get("rollouts"):
+                run.rollouts[row["arm"]] = int(row["rollouts"])
             cells = run.masses.setdefault((row["arm"], row["split"]), {}) if row["cell"] != "all" else None
             if cells is not None and row["cell"] not in cells:
                 if name not in names:

@@ -38,7 +38,7 @@ SCRIPTS = {"pretrain": pretrain, "finetune": finetune, "evaluate": evaluate}
 ARMS = {"base": "base", "grpo-id": "GRPO on id", "grpo-edge": "GRPO on edge"}
 SHOWN_KS = ("1", "64", "1024")
 COLUMNS = ["part", "chain", "task", "axis", "overlap", "noise", "pretrain_steps", "setting", "seed", "arm", "split", "cell", "prompts",
-           "mass", "low", "high", "p4", "p16", "p64", "p256", "p1024", "p2^20", "fell", "base_mass", "seconds", "command"]
+           "mass", "low", "high", "p4", "p16", "p64", "p256", "p1024", "p2^20", "fell", "base_mass", "rollouts", "seconds", "command"]
 STEP_COLUMNS = ["chain", "seed", "arm", "kl", "beta", "depth", "step", "prefix", "base", "tuned", "law"]
 
 
@@ -209,9 +209,9 @@ def collect(jobs):
 # -------------------------------------------------------------------------------------------------------- what is kept
 
 def made(path):
-    """(seconds, command) of the run that wrote a checkpoint."""
+    """{rollouts, seconds, command} of the run that wrote a checkpoint."""
     extra = load_checkpoint(path)[1]
-    return round(extra["seconds"], 1), extra["command"]
+    return {"rollouts": extra.get("method", {}).get("rollouts", ""), "seconds": round(extra["seconds"], 1), "command": extra["command"]}
 
 
 def keep(jobs, folder):
@@ -227,11 +227,10 @@ def keep(jobs, folder):
         base = {(r["task"], r["split"], r["cell"]): r["pass"]["1"] for r in result["summary"] if r["model"] == "base"}
         for r in result["summary"]:
             k = r["pass"]
-            seconds, command = runs[r["model"].split(" ")[0]]
             numbers = {"prompts": r["prompts"], "mass": k["1"], "low": r["low"]["1"], "high": r["high"]["1"], **{f"p{n}": k[n] for n in list(k)[1:]},
-                       "fell": r["fell"], "base_mass": base[r["task"], r["split"], r["cell"]], "seconds": seconds}
+                       "fell": r["fell"], "base_mass": base[r["task"], r["split"], r["cell"]]}
             rows.append({**{c: job.about.get(c, "") for c in COLUMNS}, "task": r["task"], "arm": r["model"], "split": r["split"], "cell": r["cell"],
-                         **{c: f"{x:.6g}" if isinstance(x, float) else x for c, x in numbers.items()}, "command": command})
+                         **{c: f"{x:.6g}" if isinstance(x, float) else x for c, x in numbers.items()}, **runs[r["model"].split(" ")[0]]})
         steps += [{"chain": job.about["chain"], "seed": job.about["seed"], **r, "kl": r["kl"].split("_")[0]} for r in result["steps"]]
         for p in result["prompts"]:
             key = "|".join((job.about["chain"], p["model"], p["split"], p["cell"]))

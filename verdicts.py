@@ -397,6 +397,84 @@ def curriculum(runs):
                    figure="controls.png")
 
 
+# The rivals: every method from the same bases, which never saw the edge, at equal rollouts.
+NOT_RL = ("rival-sft", "rival-rft", "rival-distill")
+
+
+def rivals(runs):
+    """{place: runs} of the cells in which the methods met."""
+    return group([r for r in runs if "rivals" in r.parts], lambda r: r.place)
+
+
+def methods(runs, rl=False):
+    found = dict.fromkeys(arm for r in runs for arm in r.arms if arm.startswith("rival-"))
+    return [arm for arm in found if not (rl and arm in NOT_RL)]
+
+
+@claim
+def reach_beyond_the_base(runs):
+    """Exact pass@k on edge after each RL method minus the base's, k = 1024 and 2^20, overlap 0, methods from shared bases at equal rollouts: supported iff for
+    some method in some cell the interval lies above +2 points at one of them; refuted iff everywhere it lies below +2 (2 points are ours)."""
+    rows, found, best = [["cell", "k", "base", "method with the largest gain", "gain", "verdicts of the methods"]], [], {}
+    for place, these in rivals(runs).items():
+        for k in (1024, 2 ** 20):
+            gains = {arm: by_seed(these, lambda r: r.gain(arm, "edge", k)) for arm in methods(these, rl=True)}
+            words = [decide(v, (POINTS, INF), [(-INF, POINTS)]) for v in gains.values()]
+            top = max(gains, key=lambda arm: np.mean(gains[arm]))
+            found += words
+            best[place, k] = gains[top]
+            rows.append([place, show_k(k), mean(lambda r: r.reach("base", "edge", k), "p")(these), top[6:], pm(gains[top]), tally(words)])
+    return Verdict("Some RL method reaches what the base does not (overlap 0)", some(found), "; ".join(f"{place}, k {show_k(k)}: at most {pm(v)}" for (place, k), v in best.items()),
+                   rows if found else [], max(map(len, best.values()), default=0))
+
+
+@claim
+def methods_differ(runs):
+    """Do RL methods differ by more than seeds do? Mass on id; seeds share their base, so the labels of the methods are permuted within a seed (2000 times). A cell
+    supports iff p < 0.05 and the methods' means spread (std) more than a method's seeds do, refutes iff p > 0.05 and they spread less."""
+    rows, found, seen = [["cell", "std of the methods' means", "std over seeds of a method, mean", "p (permutation)", "this cell"]], [], 0
+    for place, these in rivals(runs).items():
+        arms = methods(these, rl=True)
+        x = np.array([[r.reach(arm, "id") for arm in arms] for r in these if all(r.has(a, split="id") for a in arms)])   # [seeds, methods]
+        if x.ndim < 2:
+            continue
+        seen = max(seen, len(x))
+        between, rng = x.mean(0).std(ddof=1), np.random.default_rng(0)
+        p = (1 + sum(rng.permuted(x, axis=1).mean(0).std(ddof=1) >= between for _ in range(2000))) / 2001
+        within = x.std(0, ddof=1).mean() if len(x) > 1 else math.nan
+        found.append("undecided" if len(x) < 2 else "supported" if p < 0.05 and between > within else "refuted" if p > 0.05 and between < within else "undecided")
+        rows.append([place, f"{between:.3f}", f"{within:.3f}", f"{p:.3f}", found[-1]])
+    return Verdict("RL methods differ by more than seeds do", unanimous(found), "; ".join(f"{r[0]}: {r[1]} between methods, {r[2]} between seeds" for r in rows[1:]), rows if found else [], seen)
+
+
+@claim
+def distillation_expands(runs):
+    """Exact pass@1024 on edge after distillation minus that of the best RL method on the same base, overlap 0: a cell supports iff the interval lies above +2 points,
+    refutes iff below (2 points are ours). Cells where the base has pass@1024 above 0.9 are left out: there is nothing to expand."""
+    cells = {place: these for place, these in rivals(runs).items()
+             if all(r.has("rival-distill", split="edge") for r in these) and np.mean([r.reach("base", "edge", 1024) for r in these]) <= 0.9}
+    def best(r):
+        return max(r.reach(arm, "edge", 1024) for arm in methods([r], rl=True))
+    more = {place: by_seed(these, lambda r: r.reach("rival-distill", "edge", 1024) - best(r)) for place, these in cells.items()}
+    found = [decide(v, (POINTS, INF), [(-INF, POINTS)]) for v in more.values()]
+    return Verdict("Distillation expands what RL does not", unanimous(found), "; ".join(f"{place}: {pm(v)}" for place, v in more.items()),
+                   table("cell", cells, {"base": mean(lambda r: r.reach("base", "edge", 1024), "p"), "best RL method": mean(best, "p"),
+                                         "distill": mean(lambda r: r.reach("rival-distill", "edge", 1024), "p")}), max(map(len, more.values()), default=0))
+
+
+def rivals_table(runs):
+    """The table of 2504.13837 for each cell: pass@1, pass@256 and the gap from the base's pass@256 to the method's pass@1, with what was sampled."""
+    rows = [["cell", "method", "rollouts", "id pass@1", "id pass@256", "id gap", "edge pass@1", "edge pass@256", "edge pass@2^20"]]
+    for place, these in rivals(runs).items():
+        for arm in ["base", *methods(these)]:
+            def value(split, k, gap=False):
+                return by_seed(these, lambda r: r.reach("base", split, 256) - r.reach(arm, split) if gap else r.reach(arm, split, k))
+            spent = [r.rollouts[arm] for r in these if arm in r.rollouts]
+            rows.append([place, arm.removeprefix("rival-"), f"{np.mean(spent):,.0f}" if spent else "", *(pm(v, "p") for v in (
+                value("id", 1), value("id", 256), value("id", 256, gap=True), value("edge", 1), value("edge", 256), value("edge", 2 ** 20)))])
+    return rows
+
+
 def controls(runs):
     """[(kind, name, arm, place, runs)]: every control, with no runs where it has not run; what is in the data under no known name comes last."""
     def site(r):
@@ -412,7 +490,7 @@ def controls(runs):
             if name in DEFAULTS and not found:
                 found = [(r, arm) for r in runs for arm in TUNED if not r.setting and arm in r.arms and site(r) in sites]
             rows += listed(kind, name, found)
-    known = {name for names in CONTROLS.values() for name in names} | {*TUNED, "grpo-mix", "sft", "oracle", ""}
+    known = {name for names in CONTROLS.values() for name in names} | {*TUNED, "grpo-mix", "sft", "oracle", "none", "", *(arm for r in runs for arm in r.arms if arm.startswith(("rival-", "k1-", "k3-", "curriculum-")))}
     others = [(r, arm) for r in runs if r.parts & {"controls", "domains"} for arm in r.arms if {r.setting, arm} - known and not arm.startswith("base")]
     return rows + [row for setting in sorted({r.setting for r, _ in others}) for row in listed("other", setting, [f for f in others if f[0].setting == setting])]
 
@@ -427,7 +505,8 @@ def verdicts(study):
             more_than_sharpening(runs, "grpo-id", "id"), more_than_sharpening(runs, "grpo-edge", "edge"),
             law_holds(runs, "k1", tilted, "P1: with the KL in the reward, GRPO tilts the base"),
             law_holds(runs, "k3", hyperbolic, "P3: with k3 as a loss, GRPO follows the hyperbolic law"),
-            wrong_prefixes_tilt_alike(study.steps), per_token_law(study.steps), spurious_reward(runs), curriculum(runs)]
+            wrong_prefixes_tilt_alike(study.steps), per_token_law(study.steps), spurious_reward(runs), curriculum(runs),
+            reach_beyond_the_base(runs), methods_differ(runs), distillation_expands(runs)]
 
 
 # ------------------------------------------------------------------------------------------------------------ the report
@@ -504,6 +583,9 @@ def report(study, drawn=()):
         if len(v.table) > 1:
             lines += ["\n" + folded(v.table)]
         lines += ["\n" + v.note] if v.note else []
+    if rivals(study.runs):
+        lines += ["\n## The rivals\n\nEvery method from shared bases (overlap 0), trained on id and edge in equal parts. Gap: the base's pass@256 minus the method's pass@1.\n",
+                  markdown(rivals_table(study.runs))]
     lines += ["\n## Controls\n\nChange of exact mass from the base to the arm, ± 95 % over seeds, one row per control."]
     lines += ["\n![controls.png](controls.png)"] if "controls.png" in drawn else []
     return "\n".join([*lines, "", markdown(controls_table(study.runs)), ""])

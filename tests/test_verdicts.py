@@ -265,6 +265,25 @@ def test_per_token_law():
     assert V.per_token_law(step_rows([0.0, 0.0, 1.0])).verdict == "undecided" and V.per_token_law([]).verdict == "not run"
 
 
+def test_rivals():
+    def verdicts(n=3, distill=to(0.9), **arms):
+        runs = seeds(n, parts=("rivals",), base=(0.5, 1e-12, 1e-12), **{f"rival-{name}": arm for name, arm in arms.items()}, **{"rival-distill": distill})
+        return [judge(runs).verdict for judge in (V.reach_beyond_the_base, V.methods_differ, V.distillation_expands)]
+    three = {"a": shift(1), "b": shift(1), "c": shift(1)}
+    assert verdicts(**three)[0] == "refuted" and verdicts(**{**three, "b": to(0.5)})[0] == "supported"
+    assert verdicts(**{**three, "b": [to(0.5), KEPT, KEPT]})[0] == "undecided" and verdicts(n=1, **three)[0] == "undecided"
+    spread = {c: [shift(i), shift(i + 0.1), shift(i + 0.05)] for i, c in enumerate("abcd")}
+    noise = {c: [shift((i * 7 + j * 5) % 4) for j in range(3)] for i, c in enumerate("abcd")}
+    assert verdicts(**spread)[1] == "supported" and verdicts(**noise)[1] == "refuted" and verdicts(n=1, **spread)[1] == "undecided"
+    assert verdicts(**three)[2] == "supported" and verdicts(distill=KEPT, **three)[2] == "refuted"
+    assert verdicts(distill=[to(0.9), KEPT, KEPT], **three)[2] == "undecided"
+    assert [judge([]).verdict for judge in (V.reach_beyond_the_base, V.methods_differ, V.distillation_expands)] == ["not run"] * 3
+    runs = seeds(parts=("rivals",), **{"rival-ppo": shift(1), "rival-sft": shift(2)})
+    for r in runs:
+        r.rollouts = {"rival-ppo": 30720}
+    assert [row[1:3] for row in V.rivals_table(runs)] == [["method", "rollouts"], ["base", ""], ["ppo", "30,720"], ["sft", ""]]
+
+
 def test_spurious_reward_and_curriculum():
     random = lambda arm, n=3: V.spurious_reward(seeds(n, parts=("controls",), **{"reward=random": arm})).verdict
     assert (random(KEPT), random(shift(-2)), random([shift(1), KEPT, shift(-1)]), random(KEPT, 1)) == ("supported", "refuted", "undecided", "undecided")

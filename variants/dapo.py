@@ -28,7 +28,7 @@ class DAPO(GRPO):
         group = super().experience()
         for _ in range(self.refills):
             missing = self.prompts_per_step - int((~self.zero_variance(group)).sum())
-            if missing == 0:
+            if missing == 0 or self.rollouts >= self.budget:
                 break
             problems = TASKS[group.task].sample(group.cell, missing, self.rng, split="train")
             more = self.rollout((group.task, group.cell, problems.prompts))
