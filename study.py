@@ -235,7 +235,7 @@ def keep(jobs, folder):
         for p in result["prompts"]:
             key = "|".join((job.about["chain"], p["model"], p["split"], p["cell"]))
             masses.setdefault((job.out, key), []).append(-np.inf if p["log_mass"] is None else p["log_mass"])
-    masses = {key: np.array(values) for (_, key), values in masses.items()}
+    masses = {key: np.array(values, dtype=np.float32) for (_, key), values in masses.items()}
     merge(os.path.join(folder, "study.csv"), COLUMNS, rows, ("part", "chain", "task", "arm", "split", "cell"))
     merge(os.path.join(folder, "steps.csv"), STEP_COLUMNS, steps, ("chain", "arm", "depth", "step", "prefix"))
     path = os.path.join(folder, "masses.npz")
