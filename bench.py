@@ -76,7 +76,7 @@ def uncached(model, prompts, new_tokens, group_size):
     return rows
 
 
-def time_to_mass(optimizer, lr, target, limit=float("inf"), steps=1000, seed=0, weight_decay=0.0, betas=None, cosine=False):
+def time_to_mass(optimizer, lr, target, limit=float("inf"), steps=600, seed=0, weight_decay=0.0, betas=None, cosine=False):
     """(seconds, steps, mass) of training until the mean exact id mass reaches target, or until `limit` seconds.
 
     Arithmetic, depth 1-3, noise 0. The time is that of training alone: measuring the mass, every 25 steps, is not counted.
@@ -205,7 +205,7 @@ def main(argv=None):
     result = {"device": torch.cuda.get_device_name() if device.type == "cuda" else f"{device.type}, {platform.machine()}",
               "threads": torch.get_num_threads(), "torch": torch.__version__, **measure(args, device)}
     if device.type == "cpu" and (args.layers, args.width) == (2, 64):
-        spent, steps, mass = time_to_mass("muon", 1e-2, args.target, steps=50 if args.small else 1000, seed=args.seed)
+        spent, steps, mass = time_to_mass("muon", 1e-2, args.target, steps=50 if args.small else 600, seed=args.seed)
         name, reached = f"{round(100 * args.target):03d}", mass >= args.target
         result.update({f"pretrain_seconds_to_{name}": round(spent, 1) if reached else None, f"pretrain_steps_to_{name}": steps if reached else None,
                        "pretrain_mass": round(mass, 3)})

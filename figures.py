@@ -10,7 +10,7 @@ import os
 import numpy as np
 
 from readings import COLDER, POWERS, TUNED, by_seed, dose, group, hyperbolic, logit, over_seeds, per_token, saturation, tilted
-from verdicts import controls
+from verdicts import controls, methods, rivals
 
 BLACK, ORANGE, BLUE, GREEN, PURPLE, GREY = "#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#888888"
 LOOK = {"base": (BLACK, "o", "-", "base"), "grpo-id": (BLUE, "s", "--", "GRPO on id"), "grpo-edge": (ORANGE, "^", "-.", "GRPO on edge"),
@@ -204,8 +204,31 @@ def controls_figure(study):
     return figure
 
 
+OTHERS = {"base": (BLACK, "-", 1.8), "rival-distill": (GREEN, "-", 1.6), "rival-sft": (PURPLE, "--", 1.6), "rival-rft": (BLUE, ":", 1.6)}  # the RL methods: orange
+
+
+def rivals_figure(study):
+    places = rivals(study.runs)
+    if not places:
+        return None
+    figure, axes = panels(2, len(places), sharex=True, sharey=True)
+    for column, (place, these) in enumerate(places.items()):
+        for ax, split in zip(axes[:, column], ("id", "edge")):
+            for arm in [*methods(these, rl=True), "base", *(a for a in OTHERS if a in methods(these))]:
+                color, line, width = OTHERS.get(arm, (ORANGE, "-", 0.7))
+                label = arm.removeprefix("rival-") if arm in OTHERS else "RL methods" if arm == methods(these, rl=True)[0] else None
+                ax.plot(POWERS, np.mean([r.reach(arm, split, POWERS) for r in these], axis=0), color=color, ls=line, lw=width, label=label)
+            ax.set_xscale("log", base=2)
+            ax.set(title=f"{place}: {split}", ylim=(-0.03, 1.03), xticks=[1, 2 ** 10, 2 ** 20])
+    axes[0, 0].legend(loc="lower right")
+    figure.supxlabel("k")
+    figure.supylabel("exact pass@k")
+    figure.suptitle("Every method from the same bases, which never saw the edge, at equal rollouts (mean over seeds)")
+    return figure
+
+
 FIGURES = {"dose.png": dose_figure, "gain.png": gain_figure, "passk.png": passk_figure, "saturation.png": saturation_figure, "laws.png": laws_figure,
-           "steps.png": steps_figure, "controls.png": controls_figure}
+           "steps.png": steps_figure, "controls.png": controls_figure, "rivals.png": rivals_figure}
 
 
 def draw(folder, study):

@@ -529,6 +529,20 @@ def grid_table(runs):
     return rows
 
 
+def headline_table(runs):
+    """Exact mass on the edge cells, the base's and after GRPO on them, against the share of pretraining that came from there."""
+    found = [o for o in OVERLAPS if any(r.overlap == o for r in dose(runs))]
+    rows = [["edge of", *(f"overlap {o:g}: base → GRPO" for o in found)]]
+    for place in (" ".join(p) for p in GRID):
+        row = [place]
+        for overlap in found:
+            these = [r for r in dose(runs) if r.place == place and r.overlap == overlap and r.has("grpo-edge", split="edge")]
+            base, tuned = (by_seed(these, lambda r: r.reach(arm, "edge")) for arm in ("base", "grpo-edge"))
+            row.append(f"{probability(np.mean(base))} → {pm(tuned, 'p')}" + " ⚠" * bool(these[0].trips) if these else "not run")
+        rows.append(row)
+    return rows
+
+
 def arms_table(runs):
     """Exact mass after each arm, on id and on edge."""
     def both(arm):
@@ -572,7 +586,8 @@ def report(study, drawn=()):
     found, names = verdicts(study), {(kind, name): bool(these) for kind, name, _, _, these in controls(study.runs)}
     summary = [[f"[{v.claim}](#claim-{i})", f"**{v.verdict}**", v.n_seeds or "", v.numbers] for i, v in enumerate(found, 1)]
     summary.append(["[Controls](#controls)", "a table", "", f"{sum(names.values())} of {len(names)} run"])
-    lines = [INTRODUCTION, markdown([["claim", "verdict", "seeds", "numbers"], *summary]), WHAT_RAN, markdown(grid_table(study.runs)), "", folded(arms_table(study.runs), "cells: exact mass after each arm")]
+    lines = [INTRODUCTION, "Exact mass on edge before and after GRPO on edge, by the share of pretraining that came from there (⚠: see What was run):\n",
+             markdown(headline_table(study.runs)), "", markdown([["claim", "verdict", "seeds", "numbers"], *summary]), WHAT_RAN, markdown(grid_table(study.runs)), "", folded(arms_table(study.runs), "cells: exact mass after each arm")]
     figures = [name for name in dict.fromkeys(v.figure for v in found) if name in drawn]
     for i, v in enumerate(found, 1):
         lines += [f'\n<a id="claim-{i}"></a>\n\n## {v.claim}: {v.verdict}\n\n*Rule.* {v.rule}']
@@ -584,8 +599,7 @@ def report(study, drawn=()):
             lines += ["\n" + folded(v.table)]
         lines += ["\n" + v.note] if v.note else []
     if rivals(study.runs):
-        lines += ["\n## The rivals\n\nEvery method from shared bases (overlap 0), trained on id and edge in equal parts. Gap: the base's pass@256 minus the method's pass@1.\n",
-                  markdown(rivals_table(study.runs))]
+        lines += ["\n## The rivals\n\nEvery method from shared bases (overlap 0), trained on id and edge in equal parts. Gap: the base's pass@256 minus the method's pass@1.\n", *(["![rivals.png](rivals.png)\n"] if "rivals.png" in drawn else []), markdown(rivals_table(study.runs))]
     lines += ["\n## Controls\n\nChange of exact mass from the base to the arm, ± 95 % over seeds, one row per control."]
     lines += ["\n![controls.png](controls.png)"] if "controls.png" in drawn else []
     return "\n".join([*lines, "", markdown(controls_table(study.runs)), ""])

@@ -103,7 +103,7 @@ def test_the_whole_grid_has_every_part_and_each_output_once():
     outs = [job.out for job in jobs]
     assert len(set(outs)) == len(outs) and {n for job in jobs for n in job.needs} <= set(outs)
     parts = [job.about["part"] for job in jobs if job.script == "evaluate"]
-    assert {part: parts.count(part) for part in grid.PARTS} == {"dose": 7 * 4 * 3, "saturation": 10 * 3, "laws": 3, "controls": 12 * 3, "domains": 9}
+    assert {part: parts.count(part) for part in grid.PARTS} == {"dose": 7 * 4 * 3, "saturation": 10 * 3, "laws": 3, "controls": 12 * 3, "domains": 9, "rivals": 9}
     for job in jobs:  # every command is one that its script understands
         args = study.SCRIPTS[job.script].build_parser().parse_args(job.argv)
         assert args.threads == 1

@@ -4,7 +4,7 @@ Four changes, the first two of which are flags of GRPO itself:
 1. clip higher: 1 + 0.28 above, 1 - 0.2 below, so that an unlikely token has room to rise;
 2. token mean: every token of the batch weighs the same, so that long completions are not weighed down;
 3. dynamic sampling: prompts whose group is all right or all wrong are dropped, and others of the same cell sampled in their
-   place until the batch is full, or --refills runs out. The refills are rollouts too and count as such;
+   place until the batch is full, or --refills or the budget runs out. The refills are rollouts too and count as such;
 4. soft overlong penalty: with L_max the room for a completion and L_c = --overlong of it a buffer,
        0 if L <= L_max - L_c,   ((L_max - L_c) - L) / L_c  up to L_max,   -1 for one that was cut off there.
    A right completion must go free, so the room is the solution's length plus the buffer.
