@@ -20,7 +20,7 @@ def sigmoid(x):
     return 1 / (1 + math.exp(-x))
 
 
-def settle(loss_of, theta, steps=3000, lr=0.05):
+def settle(loss_of, theta, steps=1000, lr=0.1):
     """Adam with a decaying rate on the logits theta [K] until the policy no longer moves; returns its log-probs [K]."""
     theta = theta.clone().requires_grad_()
     optimizer = torch.optim.Adam([theta], lr=lr)
@@ -75,7 +75,7 @@ def normalised(p, eps=1e-4):
 def inner_maximum(p_before, ref, beta):
     """One step of the map: the policy that maximises E[A] - beta KL with A frozen at p_before."""
     A = normalised(p_before)
-    logp = settle(lambda lp: expected_loss(lp, A - beta * kl_estimate(lp.detach(), ref, "k1")), ref, steps=600, lr=0.2)
+    logp = settle(lambda lp: expected_loss(lp, A - beta * kl_estimate(lp.detach(), ref, "k1")), ref, steps=300, lr=0.3)
     return logp[0].exp().item()
 
 
