@@ -1,17 +1,19 @@
 """study.py: the question, answered on your machine. A grid of pretrain -> post-train -> evaluate, resumable.
 
-    python study.py                     arithmetic, depth axis: what did GRPO add to what pretraining had put there?
-    python study.py --seeds 5           the same from five seeds, with Student t intervals
-    python study.py --plan              what would run, and for how long
-    python study.py --report            the closing table again, from what is done
+    python study.py                              arithmetic, depth axis: what did GRPO add to what pretraining had put there?
+    python study.py --seeds 5                    the same from five seeds, with Student t intervals
+    python study.py --grid all --seeds 3         everything: see grid.py for the parts, and --plan for what it takes
+    python study.py --grid all --seeds 3 --only "evaluate laws"      one part of it, and what that needs
+    python study.py --report                     tables, verdicts and figures again, from the CSVs in results/
 
-Two bases, alike but for one thing: the first never saw a problem of depth 4 (overlap 0), for the second a tenth of pretraining
-were such problems (overlap 0.1). From each, GRPO on the pretrained depths ("id") and GRPO on depth 4 itself ("edge").
+The quick form: two bases, alike but for one thing: the first never saw a problem of depth 4 (overlap 0), for the second a tenth of
+pretraining were such problems (overlap 0.1). From each, GRPO on the pretrained depths ("id") and GRPO on depth 4 itself ("edge").
 Then the exact pass@k of everything, on problems that no run has drawn.
 
 Every run is a process of its own, with one thread, through the same scripts that a person runs; its log, CSV and checkpoint
 lie in --out, and its command is the first line of its log. A run that is done is not run again; Ctrl-C, or a crash, loses
-nothing; a run that fails is reported and the others go on.
+nothing; a run that fails is reported and the others go on. --grid all also keeps its numbers in --results: a CSV row for each
+arm, split and cell, and every prompt's log mass, from which verdicts.py rebuilds the report without running anything.
 """
 import argparse
 import csv

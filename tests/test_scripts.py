@@ -227,6 +227,22 @@ def test_a_prompt_typed_by_hand(prompt, solution, base, capsys):
     assert f"solution  {solution}" in said and "exact mass" in said and "greedy" in said
 
 
+def test_pretraining_goes_on_from_a_checkpoint_until_a_split_is_learned(base, tmp_path):
+    """The oracle: the pretraining recipe on clean edge problems, from a base."""
+    out, untouched = str(tmp_path / "oracle.pt"), load_checkpoint(base)[0].state_dict()
+    oracle = ["--init", base, "--overlap", "1", "--noise", "0", "--batch-size", "4", "--eval-prompts", "4", "--out", out]
+    pretrain.main([*oracle, "--steps", "1", "--lr", "1e-9"])
+    model, extra = load_checkpoint(out)
+    assert model.config == load_checkpoint(base)[0].config and extra["scanned"] == {"problems": 4, "edge": 4}
+    assert all(torch.allclose(untouched[k], v, atol=1e-6) for k, v in model.state_dict().items())
+    pretrain.main([*oracle, "--steps", "9", "--eval-every", "3", "--until", "0", "--until-split", "edge"])
+    assert load_checkpoint(out)[1]["step"] == 3
+
+
+def test_depths_pick_cells_across_splits():
+    assert finetune.training_cells("arithmetic", "depth", "id", [3, 4, 6]) == [("arithmetic", c) for s in ("id", "edge", "hard") for c in AXES["arithmetic"]["depth"][s] if c.depth in (3, 4, 6)]
+
+
 # ------------------------------------------------------------------------------------------------------------- bad input
 
 BAD = [
@@ -247,6 +263,9 @@ BAD = [
     ("pretrain", ["--resume", "{dir}/none.pt"], ["none.pt", "no such checkpoint"]),
     ("pretrain", ["--resume", "{base}", "--lr", "0.5"], ["--lr 0.5", "base.pt", "0.01"]),
     ("pretrain", ["--device", "tpu"], ["--device", "tpu", "cpu"]),
+    ("pretrain", ["--init", "{dir}/none.pt"], ["none.pt", "no such checkpoint"]),
+    ("pretrain", ["--init", "{short}"], ["short.pt", "context of 12"]),
+    ("finetune", ["--init", "{base}", "--depths", "4", "9"], ["--depths 9", "depth axis"]),
     ("finetune", [], ["--init"]),
     ("finetune", ["--init", "{dir}/none.pt"], ["none.pt", "no such checkpoint"]),
     ("finetune", ["--init", "{truncated}"], ["truncated.pt", "truncated"]),
@@ -266,6 +285,8 @@ BAD = [
     ("evaluate", ["--ckpt", "{base}", "--prompt", "1234567 " + "[+1]" * 30 + " ="], ["--prompt", "context of 96"]),
     ("evaluate", ["--ckpt", "{short}"], ["short.pt", "context of 12"]),
     ("evaluate", ["--ckpt", "{base}", "--csv", "{file}/m.csv"], ["{file}"]),
+    ("evaluate", ["--ckpt", "{base}", "--per-step"], ["--per-step", "at least one other"]),
+    ("study", ["--grid", "all", "--results", "{file}/x", "--only", "nothing"], ["--only nothing"]),
     ("evaluate", ["--ckpt", "{base}", "{base}"], ["base.pt", "twice"]),
     ("evaluate", ["--ckpt", "{base}", "--analyses"], ["--analyses", "--ckpt", "at least two"]),
     ("evaluate", ["--ckpt", "{base}", "{short}", "--analyses", "--temperature", "0"], ["--temperature 0", "--analyses", "above 0"]),
