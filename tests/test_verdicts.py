@@ -410,3 +410,18 @@ def test_a_folder_becomes_a_report_with_figures(tmp_path, monkeypatch, capsys):
     assert said.count("\n") == 1 and "matplotlib is not installed" in said and not list(tmp_path.glob("*.png"))
     with open(path, encoding="utf-8") as file:
         assert "![" not in file.read()
+
+
+# ---------------------------------------------------------------------------------------------------- the committed results
+
+RESULTS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "results")
+
+
+def test_the_committed_report_is_what_the_committed_numbers_give():
+    """No verdict was typed: results/README.md is rebuilt from the CSVs to the letter, and the project's README quotes its first table."""
+    with open(os.path.join(RESULTS, "README.md"), encoding="utf-8") as file:
+        committed = file.read()
+    study = V.read(RESULTS)
+    assert committed == V.report(study, [name for name in sorted(os.listdir(RESULTS)) if name.endswith(".png")])
+    with open(os.path.join(os.path.dirname(RESULTS), "README.md"), encoding="utf-8") as file:
+        assert V.markdown(V.headline_table(study.runs)) in file.read()
