@@ -121,11 +121,11 @@ def test_two_jobs_at_once_give_the_rows_of_one(tmp_path, capsys):
         return found
     folders = [tmp_path / "one", tmp_path / "two"]
     for jobs, folder in zip("12", folders):
-        study.main(["--grid", "all", *TINY, "--only", "evaluate dose arithmetic/depth", "--jobs", jobs, "--out", str(folder), "--results", str(folder)])
+        study.main(["--grid", "all", *TINY, "--only", "evaluate controls", "position=nope", "--jobs", jobs, "--out", str(folder), "--results", str(folder)])
     one, two = map(rows, folders)
-    assert len(one) == 10 * (4 + 2 + 3) and one == two     # base and five arms and four temperatures; six cells and three splits
+    assert len(one) == 7 * (6 + 3) and one == two     # base, two arms and four temperatures; six cells and three splits
     with np.load(folders[0] / "masses.npz") as a, np.load(folders[1] / "masses.npz") as b:
-        assert set(a.files) == set(b.files) and all(np.array_equal(a[k], b[k]) for k in a.files) and len(a.files) == 10 * 6
+        assert set(a.files) == set(b.files) and all(np.array_equal(a[k], b[k]) for k in a.files) and len(a.files) == 7 * 6
 
 
 def test_results_are_merged_not_lost(tmp_path):

@@ -75,7 +75,7 @@ def normalised(p, eps=1e-4):
 def inner_maximum(p_before, ref, beta):
     """One step of the map: the policy that maximises E[A] - beta KL with A frozen at p_before."""
     A = normalised(p_before)
-    logp = settle(lambda lp: expected_loss(lp, A - beta * kl_estimate(lp.detach(), ref, "k1")), ref, steps=300, lr=0.3)
+    logp = settle(lambda lp: expected_loss(lp, A - beta * kl_estimate(lp.detach(), ref, "k1")), ref, steps=200, lr=0.3)
     return logp[0].exp().item()
 
 
