@@ -141,14 +141,14 @@ def steps_figure(study):
         return None
     depth = max(key[1] for key in cells)
     betas = sorted({key[0] for key in cells if key[1] == depth})
-    figure, axes = panels(len(betas), 2, 2.3, sharex=True, sharey=True)
+    figure, axes = panels(len(betas), 2, 1.7, sharex=True, sharey=True)
     for row, beta in zip(axes, betas):
         for ax, prefix in zip(row, ("right", "corrupted")):
             steps = sorted(key[2] for key in cells if key[:2] == (beta, depth) and key[3] == prefix)
             for i, name in enumerate(("base", "tuned", "law")):
                 values = [by_seed(cells[beta, depth, step, prefix], lambda r: r[name], lambda r: r["seed"]) for step in steps]
                 bars(ax, np.array(steps) + 0.1 * (i - 1), values, LOOK[name], size=10 if name == "law" else 5, ls="", markeredgewidth=2 if name == "law" else 1)
-            ax.set(title=f"after a {prefix} prefix, β = {beta:g}", xticks=steps)
+            ax.set(title=f"after a {prefix} prefix, β = {beta:g}", xticks=np.arange(1, depth + 1), xlim=(0.6, depth + 0.4))
         row[0].set_ylabel("probability of the next step")
     axes[0, 0].legend()
     figure.supxlabel(f"step of the chain (depth {depth:g})")
