@@ -244,7 +244,9 @@ def keep(jobs, folder):
     if os.path.exists(path):
         with np.load(path) as before:
             masses = {**dict(before), **masses}
-    np.savez_compressed(path, **masses)
+    with open(path + ".tmp", "wb") as file:
+        np.savez_compressed(file, **masses)
+    os.replace(path + ".tmp", path)  # all or nothing, as everywhere
 
 
 def merge(path, columns, rows, key):
@@ -254,10 +256,11 @@ def merge(path, columns, rows, key):
         with open(path, newline="", encoding="utf-8") as file:
             kept = {tuple(r[c] for c in key): r for r in csv.DictReader(file)}
     kept.update({tuple(str(r[c]) for c in key): r for r in rows})
-    with open(path, "w", newline="", encoding="utf-8") as file:
+    with open(path + ".tmp", "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(kept.values())
+    os.replace(path + ".tmp", path)
 
 
 # ---------------------------------------------------------------------------------------------------- the quick answer
