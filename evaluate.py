@@ -222,7 +222,7 @@ def build_parser():
     add("--prompts", type=cli.count, default=256, metavar="N", help="evaluation prompts per cell")
     add("--temperature", type=cli.nonnegative, default=1.0, help="sampling temperature that is measured; 0 is greedy")
     add("--cold", type=cli.nonnegative, nargs="*", default=[0.7, 0.5, 0.3, 0.0], metavar="T",
-        help="the base again at these temperatures: what cold sampling alone would buy")
+        help="the base again at these temperatures: what cold sampling alone would buy; without a number: none")
     add("--samples", type=cli.natural, default=0, metavar="N", help="also sample N completions a prompt: unbiased pass@k beside the exact one")
     add("--show", type=cli.natural, default=0, metavar="N", help="print N problems per split with every model's completion")
     add("--per-step", action="store_true", help="also the probability of each written step, after right steps and after an error (arithmetic)")

@@ -275,7 +275,7 @@ def report(jobs, args):
     masses = collect(jobs)
     if not masses:
         raise cli.CommandError(f"--out {args.out}: nothing is evaluated there yet, so there is nothing to report")
-    overlaps = list(dict.fromkeys(o for o, _, _ in masses))
+    overlaps = sorted(dict.fromkeys(o for o, _, _ in masses), key=float)
     n_seeds = len(next(iter(masses.values())))
     print(f"\nExact chance that one of k samples is right ({args.task}, {args.axis} axis, {n_seeds} seed{'s' if n_seeds > 1 else ''}"
           + (", ± Student t 95 %" if n_seeds > 1 else "") + ")\n")
@@ -311,6 +311,8 @@ def sentence(masses, overlaps):
         return f"{kind} ({evaluate.probability(before)} to {evaluate.probability(after)})"
 
     first, last = overlaps[0], overlaps[-1]
+    if mean(last, "base", "id") < 0.05:
+        return "The base has next to nothing in distribution: it is not pretrained enough to ask the question (--pretrain-steps)."
     text = (f"In distribution, GRPO took the chance of a right answer from {mean(first, 'base', 'id'):.2f} to {mean(first, 'grpo-id', 'id'):.2f}. "
             f"Beyond it, trained on the edge problems themselves, GRPO {moved(mean(first, 'base', 'edge'), mean(first, 'grpo-edge', 'edge'))} "
             f"with {float(first):.0%} of them in pretraining")

@@ -538,7 +538,8 @@ def headline_table(runs):
         for overlap in found:
             these = [r for r in dose(runs) if r.place == place and r.overlap == overlap and r.has("grpo-edge", split="edge")]
             base, tuned = (by_seed(these, lambda r: r.reach(arm, "edge")) for arm in ("base", "grpo-edge"))
-            row.append(f"{probability(np.mean(base))} → {pm(tuned, 'p')}" + " ⚠" * bool(these[0].trips) if these else "not run")
+            row.append(" → ".join(f"{probability(np.mean(v))} [{probability(min(v))}, {probability(max(v))}]" for v in (base, tuned)) + " ⚠" * bool(these[0].trips)
+                       if these else "not run")
         rows.append(row)
     return rows
 
@@ -569,8 +570,12 @@ def controls_table(runs):
 INTRODUCTION = """# What the study found
 
 Written by `verdicts.py` from the numbers in this folder, verdicts included. *supported* and *refuted*: the 95 % interval (±, Student t over seeds)
-lies inside the range that the rule names. *undecided*: it does not, or there is one seed; headline claims want five. Gains are differences of
-exact probabilities: +0.02 is 2 points.
+lies inside the range that the rule names. *undecided*: it does not, or there is one seed. Gains are differences of
+exact probabilities: +0.02 is 2 points. Q is the mass of right answers on a prompt, Q0 the base's, Q* after training.
+
+The predictions by number: **P1** with a reverse KL of strength beta, logit Q* = logit Q0 + 1 / beta; **P3** with k3 as a loss, a hyperbolic law instead; **P4** by both no
+prompt loses mass, so pass@k never falls; **P6** GRPO takes off once group x Q0 x prompts x steps is about 1; **P8** a reward that ignores the answer has no drift; **P9** a
+curriculum of reachable steps beats a jump; **P10** P1 step by step: only right prefixes are tilted.
 """
 WHAT_RAN = """
 ## What was run
@@ -586,7 +591,7 @@ def report(study, drawn=()):
     found, names = verdicts(study), {(kind, name): bool(these) for kind, name, _, _, these in controls(study.runs)}
     summary = [[f"[{v.claim}](#claim-{i})", f"**{v.verdict}**", v.n_seeds or "", v.numbers] for i, v in enumerate(found, 1)]
     summary.append(["[Controls](#controls)", "a table", "", f"{sum(names.values())} of {len(names)} run"])
-    lines = [INTRODUCTION, "Exact mass on edge before and after GRPO on edge, by the share of pretraining that came from there (⚠: see What was run):\n",
+    lines = [INTRODUCTION, "Exact mass on edge before and after GRPO on edge, by the share of pretraining that came from there: mean [lowest, highest seed]\n",
              markdown(headline_table(study.runs)), "", markdown([["claim", "verdict", "seeds", "numbers"], *summary]), WHAT_RAN, markdown(grid_table(study.runs)), "", folded(arms_table(study.runs), "cells: exact mass after each arm")]
     figures = [name for name in dict.fromkeys(v.figure for v in found) if name in drawn]
     for i, v in enumerate(found, 1):
@@ -602,17 +607,18 @@ def report(study, drawn=()):
         lines += ["\n## The rivals\n\nEvery method from shared bases (overlap 0), trained on id and edge in equal parts. Gap: the base's pass@256 minus the method's pass@1.\n", *(["![rivals.png](rivals.png)\n"] if "rivals.png" in drawn else []), markdown(rivals_table(study.runs))]
     lines += ["\n## Controls\n\nChange of exact mass from the base to the arm, ± 95 % over seeds, one row per control."]
     lines += ["\n![controls.png](controls.png)"] if "controls.png" in drawn else []
-    return "\n".join([*lines, "", markdown(controls_table(study.runs)), ""])
+    return "\n".join([*lines, "", folded(controls_table(study.runs), "rows"), ""])
 
 
 def write(folder):
     """Write folder/README.md, and the figures if matplotlib is importable; returns the path of the report."""
-    study, drawn = read(folder), []
+    study = read(folder)
     if importlib.util.find_spec("matplotlib"):
         import figures
-        drawn = figures.draw(folder, study)
+        figures.draw(folder, study)
     else:
-        print("no figures: matplotlib is not installed (python -m pip install matplotlib); the tables have every number")
+        print("no new figures: matplotlib is not installed (python -m pip install matplotlib); the tables have every number")
+    drawn = [name for name in sorted(os.listdir(folder)) if name.endswith(".png")]  # also those of an earlier report
     path = os.path.join(folder, "README.md")
     with open(path, "w", encoding="utf-8") as file:
         file.write(report(study, drawn))
