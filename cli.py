@@ -30,7 +30,7 @@ class Parser(argparse.ArgumentParser):
                          formatter_class=argparse.RawDescriptionHelpFormatter)
 
     def add_argument(self, *names, **options):
-        if options.get("default") not in (None, False, "") and options.get("action") is None and "help" in options:
+        if options.get("default") not in (None, "") and options["default"] is not False and options.get("action") is None and "help" in options:
             default = options["default"]
             options["help"] += f" (default {' '.join(map(str, default)) if isinstance(default, list) else default})"
         return super().add_argument(*names, **options)
