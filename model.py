@@ -51,12 +51,12 @@ class GPTConfig:
 
 
 def inverse_rms(x):
-    """1 / root mean square of x [..., C] over the last dimension: [..., 1]."""
+    """1 / (rms + 1e-6), with rms the root mean square of x [..., C] over the last dimension: [..., 1]."""
     return torch.linalg.vector_norm(x, dim=-1, keepdim=True).mul_(x.shape[-1] ** -0.5).add_(1e-6).reciprocal_()
 
 
 class RMSNorm(torch.autograd.Function):
-    """x / rms(x) over the last dimension (Zhang and Sennrich 1910.07467), without a gain.
+    """x / (rms(x) + 1e-6) over the last dimension (Zhang and Sennrich 1910.07467), without a gain.
 
     F.rms_norm is the same with its derivative put together from parts: 4.8 ms forward and backward for 11,264 rows of 64
     on one core, this 2.5; for queries and keys, 90,112 rows of 16, 11.5 ms and 6.2.
@@ -90,11 +90,13 @@ class SquaredReLU(torch.autograd.Function):
 
 
 def norm(x):
+    """RMSNorm of x [..., C]; where no gradient is wanted, without the detour through autograd."""
     return RMSNorm.apply(x) if torch.is_grad_enabled() else x * inverse_rms(x)
 
 
 def squared_relu(x):
-    return SquaredReLU.apply(x) if torch.is_grad_enabled() else F.relu_(x).square_()  # in place: sampling takes 4 % less
+    """max(x, 0)^2; where no gradient is wanted, x is overwritten with it."""
+    return SquaredReLU.apply(x) if torch.is_grad_enabled() else F.relu_(x).square_()  # sampling takes 4 % less
 
 
 

@@ -226,7 +226,8 @@ def main(argv=None):
     cli.check_writable(args.out)
     torch.manual_seed(args.seed)
     model = (saved[0] if saved is not None else GPT(config) if args.init is None else load_checkpoint(args.init)[0]).to(device)
-    check_context(f"--init {args.init}", model.config.context, names, args.axis)
+    if args.init is not None:
+        check_context(f"--init {args.init}", model.config.context, names, args.axis)
     model.speed_up(args.compile, args.bf16)
     optimizers = make_optimizers(model, args.optimizer, args.lr, args.weight_decay)
     mixture, start, scanned, seconds = Mixture(args), 0, {"problems": 0, "edge": 0}, 0.0

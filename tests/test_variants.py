@@ -1,7 +1,6 @@
 """variants/: each rival by the numbers of its paper, through its own boxes; discovery, budget, resume; the README's example."""
 import os
 import re
-import shutil
 import subprocess
 import sys
 
@@ -30,7 +29,7 @@ def make(name, **options):
 def by_hand(rewards, lengths=None, N=1, ended=True):
     """A Group with these rewards [P, G]; completions of these lengths (all: N) in a room of N tokens, each token at log-prob -1."""
     rewards = torch.as_tensor(rewards, dtype=torch.float32)
-    (P, G), R = rewards.shape, rewards.numel()
+    P, R = len(rewards), rewards.numel()
     completions = torch.full((R, N), 7)
     for row, length in zip(completions, [N] * R if lengths is None else lengths):
         row[length:] = PAD
