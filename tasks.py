@@ -274,7 +274,7 @@ def disguised_share(depth):
 
 class Arithmetic(Task):
     """Chains of bijections on strings of L digits, every intermediate state written out."""
-    name = "arithmetic"
+    name, key = "arithmetic", 0
 
     def check(self, cell):
         if not (1 <= cell.depth <= 6 and 2 <= cell.length <= 7 and cell.alphabet in ("seen", "shadow", "mixed")
@@ -380,7 +380,7 @@ class Arithmetic(Task):
 
 class Graph(Task):
     """Walks along listed edges of a random cycle through 16 nodes, every edge quoted."""
-    name = "graph"
+    name, key = "graph", 1
 
     def check(self, cell):
         if not (1 <= cell.depth <= cell.length <= N_NODES and cell.alphabet in ("seen", "shadow", "mixed")
@@ -501,6 +501,16 @@ AXES = {
     },
 }
 SPLITS = ("id", "edge", "hard")
+
+
+def families(task):
+    """The task names that a --task stands for: one, or for "both" arithmetic and graph."""
+    return ["arithmetic", "graph"] if task == "both" else [task]
+
+
+def cell_key(task, cell):
+    """List of int that seeds what is drawn of a cell: another one for every task and cell."""
+    return [TASKS[task].key, cell.depth, cell.length, *f"{cell.alphabet} {cell.words}".encode()]
 
 
 def copy_problems(n, length, rng, alphabet0):
