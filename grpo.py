@@ -1,118 +1,75 @@
-"""grpo.py: the algorithm. Rollout, reward, advantage, KL, loss: pure functions, and one class whose methods are the boxes.
+"""grpo.py: the algorithm, box by box. Pure functions for the maths, then one class whose methods
+are the boxes; it begins with `step`, which is the order they come in.
 
-    problems   -> one batch of prompts, all of one cell
-    rollout    -> G completions of each, with the log-probabilities they were sampled with
-    rewards    -> a number per completion, from the verifier                                    [P, G]
-    advantages -> (reward - group mean) / group std                                             [P * G] or [P * G, N]
-    forward    -> log-probabilities of the same tokens under the policy being trained           [P * G, N]
-    loss       -> - mean of min(ratio * A, clip(ratio) * A)  (+ beta * KL)                      scalar
+    problems    prompts, split evenly over the cells; each cell's part is one batch     [P, T0]
+    rollout     G completions of each, with the log-probs they were sampled with
+    rewards     a number per completion, from the verifier                              [P, G]
+    advantages  (reward - group mean) / group std                          [P * G] or [P * G, N]
+    forward     log-probs of the same tokens under the policy being trained          [P * G, N]
+    loss        - mean of min(ratio * A, clip(ratio) * A)  (+ beta * KL)                 scalar
 
-where ratio = exp(logp - old_logp) per token. That is all of GRPO (Shao et al. 2402.03300, equations 3 and 4): PPO's
-clipped objective, with a group of samples in place of a learned critic. A variant is a subclass that overrides the boxes it
-changes, and nothing else: the published ones are in variants/, a file each.
+where ratio = exp(logp - old_logp) per token. That is all of GRPO (Shao et al. 2402.03300, eq. 3-4):
+PPO's clipped objective, with a group of samples in place of a learned critic. A variant overrides
+the boxes that it changes (variants/). `python grpo.py [CKPT]` shows steps in real numbers.
 
-How this departs from the paper: no KL by default (`--kl`), and the paper's per-token k3 loss beside the KL in
-the reward; one update per batch by default (`--epochs`), so that the clip never binds; a batch with no signal at all is
-skipped rather than stepped on by the optimizer's momentum. The group std is the sample std (n - 1), as in TRL and verl.
+Departures: 1. no KL by default (`--kl k3_loss` is the paper's); 2. one update per batch, so that
+the clip never binds; 3. a step without a signal is skipped, not stepped on by momentum; 4. the
+group's std is the sample std (n - 1), as in TRL and verl.
 
 >>> group_advantages(torch.tensor([[1., 0., 0., 0.], [1., 1., 1., 1.]]))
 tensor([[ 1.5000, -0.5000, -0.5000, -0.5000],
         [ 0.0000,  0.0000,  0.0000,  0.0000]])
->>> completion_mask(torch.tensor([[9, 9, EOS, 0], [EOS, 0, 0, 0]]))
-tensor([[1., 1., 1., 0.],
-        [1., 0., 0., 0.]])
 """
-from dataclasses import dataclass, field, replace
+import copy
+import sys
+from collections import Counter
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
-from model import generate, token_logprobs
-from tasks import EOS, TASKS, Cell, Verdict
-
-REWARDS = {
-    "trace": "1 if the whole solution string is right",
-    "answer": "1 if the last state is right and properly ended, however it was reached",
-    "process": "fraction of leading steps that are right",
-    "random": "a fair coin, whatever was written",
-    "inverted": "1 if the trace is wrong",
-    "format": "1 if it looks like a solution, right or wrong",
-}
-
-
-# ------------------------------------------------------------------------------------------------- the maths, in the open
-
-def completion_mask(completions):
-    """[rows, N] float: 1 up to and including the first EOS of completions [rows, N], 0 after it.
-
-    The EOS is an action like any other: a policy that is not trained on it never learns to stop.
-    """
-    is_eos = (completions == EOS).int()
-    return (is_eos.cumsum(1) - is_eos == 0).float()
+from cli import Method, knob
+from model import (GPT, GPTConfig, completion_mask, generate, load_checkpoint, masked_mean,
+                   token_logprobs)
+from tasks import REWARDS, TASKS, Cell, Verdict, decode
 
 
 def group_advantages(rewards, scale="std", eps=1e-6):
-    """Advantages [P, G] of rewards [P, G]: (r - mean) / (std + eps) within each group (2402.03300, section 4.1.2).
+    """Advantages [P, G] of rewards [P, G]: (r - mean) / (std + eps) per group (2402.03300, 4.1.2).
 
-    scale "std" divides by the sample std (n - 1); "none" only subtracts the mean (Dr. GRPO, 2503.20783). A group whose
-    rewards are all equal teaches nothing: exact zeros, also where rounding or a group of one would give something else.
+    scale "std" is the sample std (n - 1); "none" only subtracts the mean (Dr. GRPO, 2503.20783).
+    All-equal rewards teach nothing: exact zeros, whatever rounding or a group of one would give.
     """
     centred = rewards - rewards.mean(dim=1, keepdim=True)
     if scale == "std":
-        centred = centred / (rewards.std(dim=1, correction=min(1, rewards.shape[1] - 1), keepdim=True) + eps)
+        correction = min(1, rewards.shape[1] - 1)
+        centred = centred / (rewards.std(dim=1, correction=correction, keepdim=True) + eps)
     elif scale != "none":
         raise ValueError(f"scale is {scale!r}, must be std or none")
     all_equal = (rewards == rewards[:, :1]).all(dim=1, keepdim=True)
     return torch.where(all_equal, 0.0, centred)
 
 
-def whiten(x, mask, eps=1e-6):
-    """(x - mean) / (std + eps) of x [rows, N] over all of the batch's tokens where mask [rows, N] is 1; 0 elsewhere.
+def policy_loss(logp, old_logp, advantages, mask, clip_low=0.2, clip_high=0.2,
+                aggregate="sequence", room=None):
+    """PPO's clipped surrogate, negated: lower is better (1707.06347 eq. 7; 2402.03300 eq. 3).
 
-    The std is that of the batch itself (n), not the estimate (n - 1): with thousands of tokens they are the same number.
-    A batch without any contrast gives exact zeros, as in group_advantages.
+    logp, old_logp, mask [rows, N]; advantages [rows] (one per completion) or [rows, N] (per token);
+    a scalar. Only logp needs a gradient: while logp == old_logp it is that of REINFORCE.
     """
-    values = x[mask == 1]
-    if (values == values[0]).all():
-        return torch.zeros_like(x)
-    return (x - values.mean()) / (values.std(correction=0) + eps) * mask
-
-
-def masked_mean(x, mask, aggregate):
-    """Scalar mean of x [rows, N] where mask [rows, N] is 1.
-
-    aggregate "sequence": mean within each row, then over rows (GRPO);  "token": over all tokens alike (DAPO, 2503.14476);
-    "constant": sum / (rows * N), so that no row's weight depends on its length (Dr. GRPO, 2503.20783).
-    """
-    x = x * mask
-    if aggregate == "sequence":
-        return (x.sum(1) / mask.sum(1).clamp(min=1)).mean()
-    if aggregate == "token":
-        return x.sum() / mask.sum().clamp(min=1)
-    if aggregate == "constant":
-        return x.sum() / x.numel()
-    raise ValueError(f"aggregate is {aggregate!r}, must be sequence, token or constant")
-
-
-def policy_loss(logp, old_logp, advantages, mask, clip_low=0.2, clip_high=0.2, aggregate="sequence"):
-    """PPO's clipped surrogate, negated so that lower is better (1707.06347 eq. 7; 2402.03300 eq. 3).
-
-    logp, old_logp, mask [rows, N]; advantages [rows] (one per completion) or [rows, N] (one per token). Only logp needs
-    a gradient. Returns a scalar. With logp == old_logp its gradient is that of REINFORCE with these advantages.
-    """
-    if advantages.dim() == 1:
-        advantages = advantages[:, None]
-    ratio = (logp - old_logp).masked_fill(mask == 0, 0.0).exp()  # what stands after EOS must not overflow into a nan
+    advantages = advantages[:, None] if advantages.dim() == 1 else advantages
+    # what stands after EOS must not overflow into a nan
+    ratio = (logp - old_logp).masked_fill(mask == 0, 0.0).exp()
     clipped = ratio.clamp(1 - clip_low, 1 + clip_high)
-    return -masked_mean(torch.min(ratio * advantages, clipped * advantages), mask, aggregate)
+    return -masked_mean(torch.min(ratio * advantages, clipped * advantages), mask, aggregate, room)
 
 
 def kl_estimate(logp, ref_logp, kind="k3"):
-    """Per-token estimates [rows, N] of KL(policy || reference) from tokens that the policy sampled.
+    """Estimates [rows, N] of KL(policy || reference) from each sampled token (Schulman 2020).
 
-    With d = ref_logp - logp:  k1 = -d (unbiased, can be negative);  k2 = d^2 / 2;  k3 = exp(d) - d - 1 (unbiased, never
-    negative). As a *loss* they do not all descend the KL: k3's gradient is that of the forward KL (see finetune.py).
-    Source: Schulman, "Approximating KL divergence" (2020); k3 as the loss of GRPO: 2402.03300 eq. 4.
+    With d = ref_logp - logp: k1 = -d (can be negative), k2 = d^2 / 2, k3 = exp(d) - d - 1 (never
+    negative; GRPO's, 2402.03300 eq. 4). The mean of k1 and k3 is the KL, but as a *loss* k3
+    descends the forward KL (theory.hyperbolic).
     """
     d = ref_logp - logp
     if kind == "k1":
@@ -124,22 +81,20 @@ def kl_estimate(logp, ref_logp, kind="k3"):
     raise ValueError(f"kind is {kind!r}, must be k1, k2 or k3")
 
 
-# -------------------------------------------------------------------------------------------------------- the algorithm
-
 @dataclass
 class Group:
-    """One step's rollouts: P prompts x G completions of one cell, P * G = R rows, the rows of one prompt adjacent."""
+    """One cell's part of a step: P prompts x G completions = R rows, those of a prompt adjacent."""
     task: str
     cell: Cell
-    prompts: np.ndarray                      # [P, T0] int64
-    tokens: torch.Tensor                     # [R, T0 + N] int64: prompt and completion
-    old_logp: torch.Tensor                   # [R, N] log-probs of the sampler, at its temperature
-    mask: torch.Tensor                       # [R, N] 1 up to and including EOS
-    verdict: Verdict | None = None           # the verifier's word on each row
-    ref_logp: torch.Tensor | None = None     # [R, N] under the frozen reference, where a KL is used
-    rewards: torch.Tensor | None = None      # [P, G]
-    advantages: torch.Tensor | None = None   # [R] or [R, N]
-    more: dict = field(default_factory=dict)  # {name: [R, ...]}: what a variant keeps of each row
+    prompts: np.ndarray                       # [P, T0] int64
+    tokens: torch.Tensor                      # [R, T0 + N] int64: prompt and completion
+    old_logp: torch.Tensor                    # [R, N] log-probs of the sampler, at its temperature
+    mask: torch.Tensor                        # [R, N] 1 up to and including EOS
+    verdict: Verdict | None = None            # the verifier's word on each row
+    ref_logp: torch.Tensor | None = None      # [R, N] under the frozen reference, if a KL is used
+    rewards: torch.Tensor | None = None       # [P, G]
+    advantages: torch.Tensor | None = None    # [R] or [R, N]
+    more: dict = field(default_factory=dict)  # what a variant keeps of each row: {name: [R, ...]}
 
     @property
     def start(self):
@@ -147,229 +102,179 @@ class Group:
 
     @property
     def size(self):
-        """Rows per prompt."""
         return len(self.tokens) // len(self.prompts)
 
     @property
     def completions(self):
         return self.tokens[:, self.start:]
 
-    def only(self, prompts):
-        """The same group with only these prompts ([n] int64 indices) and their rows, in everything that training reads."""
-        rows = (prompts[:, None] * self.size + torch.arange(self.size, device=prompts.device)).flatten()
-        pick = {name: getattr(self, name)[rows] for name in ("tokens", "old_logp", "mask", "ref_logp", "advantages")
-                if getattr(self, name) is not None}
-        if self.rewards is not None:
-            pick["rewards"] = self.rewards[prompts]
-        more = {name: x[rows] for name, x in self.more.items()}
-        return replace(self, prompts=self.prompts[prompts.cpu().numpy()], more=more, **pick)
 
-    def join(self, other):
-        """This group and another of the same cell as one, with everything that was set before advantages."""
-        both = {name: torch.cat((getattr(self, name), getattr(other, name)))
-                for name in ("tokens", "old_logp", "mask", "ref_logp", "rewards") if getattr(self, name) is not None}
-        verdict = Verdict(*map(np.concatenate, zip(self.verdict, other.verdict)))
-        return replace(self, prompts=np.concatenate((self.prompts, other.prompts)), verdict=verdict, **both)
+class GRPO(Method):
+    """The group's mean and std in place of a critic."""
+    paper = "2402.03300"
+    prompts_per_step = knob(32, "prompts per step", low=1)
+    group_size = knob(16, "completions per prompt", low=2)
+    cells = knob("mixed", "a step's prompts: of all cells, or of one", choices=("mixed", "one"))
+    reward = knob("trace", "; ".join(f"{k}: {v}" for k, v in REWARDS.items()), choices=REWARDS)
+    temperature = knob(1.0, "of the rollouts, and of every log-probability", above=0)
+    scale = knob("std", "divide advantages by the group's std, or not", choices=("std", "none"))
+    clip_low = knob(0.2, "the ratio is clipped below 1 - this", low=0, high=1)
+    clip_high = knob(0.2, "and above 1 + this", low=0)
+    aggregate = knob("sequence", "tokens to one loss", choices=("sequence", "token", "constant"))
+    kl = knob("none", "pull to the reference", choices=("none", "k1_reward", "k3_loss"))
+    beta = knob(0.1, "strength of that pull", low=0)
+    epochs = knob(1, "updates on each batch of rollouts", low=1)
+    drop_zero_variance = knob(False, "leave groups with equal rewards out of the loss's mean")
 
+    def step(self, optimizer):
+        """One step of GRPO: (groups, numbers for the log). Raises FloatingPointError before a loss
+        or gradient that is not finite can reach the weights."""
+        # Stage 1: sample completions of every cell's prompts, and have them judged
+        groups = self.experience(self.prompts_per_step)
+        # Stage 2: what is each completion worth, beside the others of its group?
+        for group in groups:
+            group.advantages = self.advantages(group)
+        self.normalise(groups)
+        numbers = {**self.numbers(groups), "loss": 0.0, "clip": 0.0, "grad": 0.0}
+        if self.drop_zero_variance:
+            self.drop_silent(groups)
+        teaching = [group for group in groups if self.teaches(group).any()]
+        # Stage 3: update the policy, `epochs` times on these samples
+        for _ in range(self.epochs if teaching else 0):
+            optimizer.zero_grad()
+            numbers["loss"] = numbers["clip"] = 0.0
+            for group in teaching:
+                share = self.share(group, groups)
+                logp = self.forward(group)
+                loss = self.loss(group, logp) * share
+                loss.backward()
+                numbers["loss"] += loss.item()
+                numbers["clip"] += self.clip_fraction(group, logp.detach()) * share
+            norm = torch.nn.utils.clip_grad_norm_(self.parameters(), self.max_grad_norm)
+            numbers["grad"] = norm.item()
+            if not np.isfinite(numbers["loss"] + numbers["grad"]):
+                raise FloatingPointError("loss {loss}, gradient norm {grad}".format(**numbers))
+            optimizer.step()
+        return groups, numbers
 
-class GRPO:
-    """Group relative policy optimisation: the group's mean and std in place of a critic, PPO's clip.
+    # the boxes
+    def experience(self, n):
+        """[Group]: n prompts' rollouts with their rewards, one group for each cell."""
+        groups = [self.rollout(problems) for problems in self.problems(n)]
+        for group in groups:
+            group.rewards = self.rewards(group)
+        return groups
 
-    Each method is one box of the algorithm; `step` is the order they come in.
-    """
-    paper = "2402.03300"  # where the method is from
-    defaults = {}         # flags of finetune.py that have another default with this method: {"clip_high": 0.28}
-    ignores = ()          # flags of finetune.py that have no meaning for it: ("scale",)
-    flags = {}            # flags of its own, argparse's options by name; each becomes an attribute: {"k": {"type": int, ...}}
-    columns = ()          # numbers of its own, for the CSV and the log line
+    def problems(self, n):
+        """[(task name, cell, prompts [P, T0])]: n prompts, in one part for each cell. Cells take
+        turns, also across steps, so that each gets as many prompts as any other."""
+        cells = self.tasks
+        if self.cells == "one":
+            cells = [self.tasks[self.rng.integers(len(self.tasks))]]
+        parts = Counter(cells[(self.turn + i) % len(cells)] for i in range(n))
+        self.turn = (self.turn + n) % len(self.tasks)
+        return [(task, cell, self.draw(task, cell, P)) for (task, cell), P in parts.items()]
 
-    def __init__(self, policy, reference, tasks, *, prompts_per_step=32, group_size=16, epochs=1, temperature=1.0,
-                 reward="trace", scale="std", clip_low=0.2, clip_high=0.2, aggregate="sequence", kl="none", beta=0.0,
-                 drop_zero_variance=False, micro_batch=0, max_grad_norm=1.0, seed=0, **own):
-        """policy is trained; reference is frozen (the policy before training); tasks is a list of (task name, cell) to
-        draw batches from, each with the same probability. The rest are the flags of `finetune.py`, same names; `own` are
-        the method's own flags."""
-        self.policy, self.reference, self.tasks = policy, reference, tasks
-        self.prompts_per_step, self.group_size, self.epochs, self.temperature = prompts_per_step, group_size, epochs, temperature
-        self.reward, self.scale, self.clip_low, self.clip_high = reward, scale, clip_low, clip_high
-        self.aggregate, self.kl, self.beta = aggregate, kl, beta
-        self.drop_zero_variance, self.micro_batch, self.max_grad_norm = drop_zero_variance, micro_batch, max_grad_norm
-        self.device = next(policy.parameters()).device
-        self.rng = np.random.default_rng([seed, 1])                                   # problems
-        self.generator = torch.Generator(self.device).manual_seed(seed)               # sampled tokens
-        self.rollouts, self.budget = 0, float("inf")                                  # completions sampled so far, and at most
-        for name, options in self.flags.items():
-            setattr(self, name, own.pop(name, options.get("default")))
-        if own:
-            raise TypeError(f"{type(self).__name__} knows no {', '.join(own)}")
+    def draw(self, task, cell, n):
+        """[n, T0] int64: prompts of a cell, never one that is reserved for evaluation."""
+        return TASKS[task].sample(cell, n, self.rng, split="train").prompts
 
-    # --- the boxes
-
-    def problems(self):
-        """(task name, cell, prompts [P, T0]): one batch, from one cell; never a prompt reserved for evaluation."""
-        task, cell = self.tasks[self.rng.integers(len(self.tasks))]
-        return task, cell, TASKS[task].sample(cell, self.prompts_per_step, self.rng, split="train").prompts
-
-    def room(self, task, cell):
-        """Tokens that a completion may have: exactly the solution's length; one that has not ended by then is wrong anyway."""
-        return TASKS[task].solution_len(cell)
-
-    def sample(self, policy, problems, group_size, temperature):
-        """group_size verified completions of each prompt by any policy: a Group. All sampling is here, and counted here."""
-        task, cell, prompts = problems
-        tokens = torch.as_tensor(prompts, device=self.device)
-        completions, old_logp = generate(policy, tokens, self.room(task, cell), temperature, group_size, self.generator)
-        self.rollouts += len(completions)
-        verdict = TASKS[task].verify(prompts.repeat(group_size, axis=0), completions.cpu().numpy())
-        tokens = torch.cat([tokens.repeat_interleave(group_size, dim=0), completions], dim=1)
-        return Group(task, cell, prompts, tokens, old_logp, completion_mask(completions), verdict)
-
+    @torch.no_grad()
     def rollout(self, problems):
-        """Sample group_size completions of each prompt from the policy: a Group without rewards yet."""
+        """group_size completions of each prompt, sampled from the policy: a Group to be judged."""
         group = self.sample(self.policy, problems, self.group_size, self.temperature)
         if self.kl != "none":
-            group.ref_logp = self.reference_logp(group)
+            group.ref_logp = self.score(self.reference, group)
         return group
 
     def rewards(self, group):
-        """[P, G] float: the `--reward` of each completion."""
-        v = group.verdict
-        values = {"trace": lambda: v.trace, "answer": lambda: v.answer, "process": lambda: v.process,
-                  "random": lambda: self.rng.random(len(v.trace)) < 0.5, "inverted": lambda: ~v.trace,
-                  "format": lambda: v.well_formed}[self.reward]()
-        return torch.as_tensor(values, dtype=torch.float32, device=self.device).view(len(group.prompts), -1)
+        """[P, G] float: the `--reward` of each completion, from the verifier's word on it."""
+        rewards = torch.from_numpy(group.verdict.reward(self.reward, self.rng))
+        return rewards.float().to(self.device).view(len(group.prompts), -1)
 
     def advantages(self, group):
-        """[R]: each reward relative to its group, less the KL's share of it."""
-        return (group_advantages(group.rewards, self.scale) - self.kl_cost(group)).flatten()
+        """[R]: each reward relative to its group, less the KL's share of it. Both are centred: the
+        mean contains the sample itself, and shrinks both alike, by (G - 1) / G, or their balance,
+        the tilted policy, would move."""
+        kl_cost = group_advantages(self.kl_cost(group), "none")
+        return (group_advantages(group.rewards, self.scale) - kl_cost).flatten()
 
     def kl_cost(self, group):
-        """[P, G]: with `--kl k1_reward`, beta times each sequence's log-ratio to the reference; else zeros.
-
-        It is centred within the group like the reward: the group mean contains the sample itself, which shrinks
-        both by the same (G - 1) / G, so that the balance between reward and KL, the tilted policy, stays where it should.
-        """
+        """[P, G]: with `--kl k1_reward` beta * log-ratio to the reference, to be centred where the
+        rewards are; else zeros."""
         if self.kl != "k1_reward":
             return torch.zeros_like(group.rewards)
-        kl = (kl_estimate(group.old_logp, group.ref_logp, "k1") * group.mask).sum(1).view_as(group.rewards)
-        return self.beta * (kl - kl.mean(dim=1, keepdim=True))
+        kl = (kl_estimate(group.old_logp, group.ref_logp, "k1") * group.mask).sum(1)
+        return self.beta * kl.view_as(group.rewards)
 
-    def token_rewards(self, group):
-        """[R, N]: the same two where they are earned, for variants with a return at every token: the reward at the last
-        token of a completion, less beta times each token's own log-ratio."""
-        last = group.mask.sum(1, keepdim=True).long() - 1
-        rewards = torch.zeros_like(group.mask).scatter(1, last, group.rewards.view(-1, 1))
-        if self.kl == "k1_reward":
-            rewards = rewards - self.beta * kl_estimate(group.old_logp, group.ref_logp, "k1") * group.mask
-        return rewards
+    def normalise(self, groups):
+        """Look at all groups of the step at once, and change advantages in place. Not in GRPO."""
 
     def forward(self, group):
-        """[R, N]: log-probs of the sampled tokens under the policy, at the temperature they were sampled at; 0 after EOS."""
-        logp = token_logprobs(self.policy, group.tokens, group.start, self.temperature, group.size)
-        return logp.masked_fill(group.mask == 0, 0.0)
+        """[R, N]: log-probs of the sampled tokens under the policy. Rows that teach nothing keep
+        the sampler's, at ratio 1: the same loss and gradient, at half of the work late in a run."""
+        rows = self.teaches(group).repeat_interleave(group.size).nonzero().flatten()
+        return group.old_logp.clone().index_copy(0, rows, self.score(self.policy, group, rows))
 
     def log_ratio(self, group, logp):
-        """[R, N]: how far each token has moved since it was sampled, in nats: what the loss clips; 0 after EOS."""
+        """[R, N]: how far each token has moved since it was sampled, in nats: what is clipped."""
         return (logp - group.old_logp).masked_fill(group.mask == 0, 0.0)
 
     def loss(self, group, logp):
-        """Scalar: the clipped surrogate, plus the KL's penalty."""
-        surrogate = policy_loss(self.log_ratio(group, logp), 0.0, group.advantages, group.mask, self.clip_low, self.clip_high, self.aggregate)
+        """Scalar: the clipped surrogate, plus with `--kl k3_loss` beta times the k3 estimate."""
+        surrogate = policy_loss(self.log_ratio(group, logp), 0.0, group.advantages, group.mask,
+                                self.clip_low, self.clip_high, self.aggregate, self.longest)
         return surrogate + self.kl_penalty(group, logp)
 
+    # plumbing; more of it, nothing about GRPO, is in cli.Method
     def kl_penalty(self, group, logp):
         """Scalar: with `--kl k3_loss`, beta times the k3 estimate; else 0."""
         if self.kl != "k3_loss":
             return 0.0
-        return self.beta * masked_mean(kl_estimate(logp, group.ref_logp, "k3"), group.mask, self.aggregate)
-
-    # --- what holds them together
-
-    def parameters(self):
-        """What the optimizer trains; a variant with a critic adds the critic's."""
-        return list(self.policy.parameters())
-
-    @torch.no_grad()
-    def reference_logp(self, group):
-        """[R, N]: log-probs of the sampled tokens under the frozen reference, at the rollout temperature; 0 after EOS."""
-        logp = token_logprobs(self.reference, group.tokens, group.start, self.temperature, group.size)
-        return logp.masked_fill(group.mask == 0, 0.0)
-
-    def experience(self):
-        """One step's rollouts with their rewards. A variant that looks at the rewards and samples again does it here."""
-        group = self.rollout(self.problems())
-        group.rewards = self.rewards(group)
-        return group
-
-    def step(self, optimizer):
-        """One step of GRPO: sample, judge, update `epochs` times on that batch. Returns (group, numbers for the log).
-
-        Raises FloatingPointError before a loss or gradient that is not finite can reach the weights.
-        """
-        group = self.experience()
-        group.advantages = self.advantages(group)
-        numbers = self.numbers(group)
-        batch = group.only((~self.zero_variance(group)).nonzero().flatten()) if self.drop_zero_variance else group
-        teaching = self.teaches(batch).nonzero().flatten()
-        if len(teaching) == 0:
-            return group, {**numbers, "clip": 0.0, "grad": 0.0, "loss": 0.0}  # nothing to learn from: leave the weights alone
-
-        for _ in range(self.epochs):
-            optimizer.zero_grad()
-            total = clip = 0.0
-            for prompts in teaching.split(self.micro_batch or len(teaching)):
-                part = batch.only(prompts)
-                # so that the sum over parts is the whole batch's mean, whichever way tokens are averaged
-                weight = part.mask.sum().item() / batch.mask.sum().item() if self.aggregate == "token" else len(part.tokens) / len(batch.tokens)
-                logp = self.forward(part)
-                loss = self.loss(part, logp) * weight
-                loss.backward()
-                total += loss.item()
-                clip += self.clip_fraction(part, logp.detach()) * weight
-            norm = torch.nn.utils.clip_grad_norm_(self.parameters(), self.max_grad_norm).item()
-            if not (np.isfinite(total) and np.isfinite(norm)):
-                raise FloatingPointError(f"loss {total}, gradient norm {norm}")
-            optimizer.step()
-        return group, {**numbers, "clip": clip, "grad": norm, "loss": total}
-
-    def batch(self):
-        """What one step consumes, in words."""
-        return f"{self.prompts_per_step} prompts x {self.group_size} completions"
+        return self.beta * self.mean(kl_estimate(logp, group.ref_logp), group)
 
     def teaches(self, group):
-        """[P] bool: groups whose loss has a gradient. The others count in the mean, but need no forward and backward pass:
-        late in training, half the groups or more are all right."""
-        if self.kl == "k3_loss" or len(group.prompts) == 0:
-            return torch.ones(len(group.prompts), dtype=torch.bool, device=self.device)
-        return (group.advantages.view(len(group.prompts), -1) != 0).any(dim=1)
+        """[P] bool: prompts whose rows have a gradient; the others need no forward pass."""
+        moved = (group.advantages.view(len(group.prompts), -1) != 0).any(1)
+        dropped = (group.mask.view(len(group.prompts), -1) == 0).all(1)
+        return (moved | (self.kl == "k3_loss")) & ~dropped
 
-    def zero_variance(self, group):
-        """[P] bool: groups whose rewards are all equal."""
-        return (group.rewards == group.rewards[:, :1]).all(dim=1)
+    def sample(self, policy, problems, group_size, temperature):
+        """A verified Group from any policy. All sampling is here, and is counted here."""
+        task, cell, prompts = problems
+        tokens = torch.as_tensor(prompts, device=self.device)
+        completions, logp = generate(policy, tokens, self.room(task, cell), temperature, group_size,
+                                     self.generator)
+        self.rollouts += len(completions)
+        verdict = TASKS[task].verify(prompts.repeat(group_size, axis=0), completions.cpu().numpy())
+        tokens = torch.cat([tokens.repeat_interleave(group_size, dim=0), completions], dim=1)
+        return Group(task, cell, prompts, tokens, logp, completion_mask(completions), verdict)
 
-    def clip_fraction(self, group, logp):
-        """Share of tokens whose gradient the clip has cut, for the log."""
-        A = group.advantages if group.advantages.dim() == 2 else group.advantages[:, None]
-        ratio = self.log_ratio(group, logp).exp()
-        cut = ((ratio > 1 + self.clip_high) & (A > 0)) | ((ratio < 1 - self.clip_low) & (A < 0))
-        return masked_mean(cut.float(), group.mask, "token").item()
 
-    def numbers(self, group):
-        """What a log line says of the rollouts, as plain floats; each is explained in the README."""
-        ended = (group.completions == EOS).any(1).float()
-        return {"reward": group.rewards.mean().item(),
-                "zero_std": self.zero_variance(group).float().mean().item(),
-                "entropy": -masked_mean(group.old_logp, group.mask, "token").item(),
-                "kl": None if group.ref_logp is None else
-                      masked_mean(kl_estimate(group.old_logp, group.ref_logp, "k3"), group.mask, "token").item(),
-                "len": group.mask.sum(1).mean().item(), "stop": ended.mean().item()}
+def demo(path=None):
+    """Two steps in real numbers, each of one group: with a contrast, and without."""
+    base = load_checkpoint(path)[0] if path else GPT(GPTConfig(n_layer=1, n_embd=32))
+    cell, rng = Cell(depth=1, length=4 if path else 2), np.random.default_rng(0)
+    adam = torch.optim.AdamW(base.parameters(), lr=1e-2)
+    for _ in range(0 if path else 800):  # a few seconds of pretraining: right every other time
+        problems = TASKS["arithmetic"].sample(cell, 64, rng, noise=0.3)
+        adam.zero_grad()
+        (-token_logprobs(base, torch.from_numpy(np.hstack(problems)), 5).mean()).backward()
+        adam.step()
+    for contrast in (True, False):
+        seed, numbers = 0, {}
+        while seed < 500 and numbers.get("zero_std") != 1 - contrast:  # until such a group comes
+            method = GRPO(copy.deepcopy(base), base, [("arithmetic", cell)], seed=seed,
+                          prompts_per_step=1, group_size=6)
+            (group,), numbers = method.step(torch.optim.AdamW(method.parameters(), lr=1e-3))
+            seed += 1
+        print(f"\n{decode(group.prompts[0])}       gradient norm {numbers['grad']:.3f}\n"
+              "completion  reward  advantage  log-prob: sampled, after the step")
+        for i, after in enumerate(method.score(method.policy, group).sum(1)):
+            print(f"{decode(group.completions[i]):10s}  {group.rewards[0, i]:6.0f}  "
+                  f"{group.advantages[i]:9.2f}  {group.old_logp[i].sum():17.3f}  {after:14.3f}")
 
-    def state(self):
-        """What a checkpoint keeps beside weights and optimizer: with the random state in it, a resumed run draws what the
-        uninterrupted one would have drawn. A variant with more to remember adds it here, and takes it back in load_state."""
-        return {"numpy": self.rng.bit_generator.state, "torch": self.generator.get_state(), "rollouts": self.rollouts}
 
-    def load_state(self, state):
-        self.rollouts = state["rollouts"]
-        self.rng.bit_generator.state = state["numpy"]
-        self.generator.set_state(state["torch"].cpu())
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    demo(*sys.argv[1:2])

@@ -1,35 +1,38 @@
 """pretrain.py: next-token pretraining from scratch, on a mixture that you dial.
 
-    python pretrain.py --out runs/base.pt                                    arithmetic, depth axis, noise 0.3
-    python pretrain.py --overlap 0.1 --out runs/base10.pt                    a tenth of the problems from beyond the id cells
+    python pretrain.py --out runs/base.pt                       arithmetic, depth axis, noise 0.3
+    python pretrain.py --overlap 0.1 --out runs/base10.pt       a tenth of it from the edge cells
     python pretrain.py --task graph --axis length --noise 0 --out runs/graph.pt
-    python pretrain.py --init runs/base.pt --overlap 1 --noise 0 --until 0.9 --until-split edge --out runs/oracle.pt
-    python pretrain.py --resume runs/base.pt                                 go on after Ctrl-C, bit for bit
+    python pretrain.py --init runs/base.pt --overlap 1 --noise 0 --until 0.9 --until-split edge
+    python pretrain.py --resume runs/base.pt                    go on after Ctrl-C, bit for bit
 
-Each step draws one cell, then a batch of problems of that cell, and trains on the solution tokens only (prompts are random;
-there is nothing to learn in them). What pretraining puts there is dialled, not hoped for:
+Each step draws one cell, then a batch of problems of that cell, and trains on the solution tokens
+only (prompts are random; there is nothing to learn in them). What pretraining puts there is
+dialled, not hoped for:
 
-    --overlap p    share of problems from the edge cells, in whole batches. Nested: the steps that are edge steps at 0.001
-                   are among those at 0.01 (at equal --steps and --seed), and all other steps see the same problems at every p. At 0, a scan of every
+    --overlap p    share of problems from the edge cells, in whole batches. Nested: the steps that
+                   are edge steps at 0.001 are among those at 0.01 (at equal --steps and --seed),
+                   and all other steps see the same problems at every p. At 0, a scan of every
                    prompt drawn proves that none was an edge problem.
-    --noise q      each written step is corrupted with probability q and the error propagates. The best a model can then do
-                   is to answer depth d with probability about (1 - q')^d, where q' = 0.9 q is the chance that the
-                   corrupted digit really differs: this dials the base's correct mass.
-    --exposure     on the tokens axis: what the shadow symbols were seen in (none, copy, atoms, full).
+    --noise q      each written step is corrupted with probability q and the error propagates. The
+                   best a model can then do is to answer depth d with probability about
+                   (1 - q')^d, where q' = 0.9 q is the chance that the corrupted digit really
+                   differs: this dials the base's correct mass.
+    --exposure     on the tokens axis: what the shadow symbols were seen in.
 
-Optimiser: Muon (below) on the 2-D matrices of the blocks, AdamW on the embeddings. Measured on these tasks it takes a fifth
-of the nanoGPT recipe's time (`python bench.py --recipes`).
+Optimiser: Muon (below) on the 2-D matrices of the blocks, AdamW on the embeddings. Measured on
+these tasks it takes a fifth of the nanoGPT recipe's time (`python -m lab.bench --recipes`).
 
-Departures from nanoGPT's train.py: argparse for flags, data keyed by (seed, step, cell) instead of a stream, so that resuming
-and comparing mixtures are exact; no gradient accumulation, no distributed training.
+Departures from nanoGPT's train.py: argparse for flags; data keyed by (seed, step, cell) instead of
+a stream, so that resuming and comparing mixtures are exact; no gradient accumulation.
 """
 import numpy as np
 import torch
 
 import cli
-from evaluate import check_context, families, mean_masses
+from measure import mean_masses
 from model import GPT, GPTConfig, load_checkpoint, save_checkpoint, token_logprobs
-from tasks import AXES, SHADOW_DIGIT0, SHADOW_NODE0, SPLITS, TASKS, VOCAB, copy_problems, disguised_share
+from tasks import AXES, SPLITS, TASKS, VOCAB, cell_key, disguised_share, families
 
 EXPOSURES = {
     "none": "never (a sanity zero: nothing tells which shadow stands for which digit)",
@@ -39,61 +42,69 @@ EXPOSURES = {
 }
 
 
-# ----------------------------------------------------------------------------------------------------------- the mixture
+# ----------------------------------------------------------------------------------- the mixture
 
 def first_ranks(share, steps, seed, purpose):
-    """[steps] bool: the round(share * steps) steps with the lowest seeded rank. Nested: more share only adds steps."""
+    """[steps] bool: the round(share * steps) steps with the lowest seeded rank. Nested: more share
+    only adds steps. Another purpose is another permutation."""
     return np.random.default_rng([seed, purpose]).permutation(steps) < round(share * steps)
 
 
 class Mixture:
-    """Which problems each step trains on: a function of the flags and the step, so a resumed run needs no data position."""
+    """Which problems each step trains on: a function of the flags and the step, so that a resumed
+    run needs no data position."""
 
     def __init__(self, args):
-        self.args = args
+        self.args, self.names = args, families(args.task)
+        share = args.share if len(self.names) == 2 else 1
+        exposed = args.exposure_share if args.exposure != "none" else 0
         self.edge = first_ranks(args.overlap, args.steps, args.seed, 1)
-        self.arithmetic = first_ranks({"arithmetic": 1, "graph": 0, "both": args.share}[args.task], args.steps, args.seed, 2)
-        self.shadow = first_ranks(0 if args.exposure == "none" else args.exposure_share, args.steps, args.seed, 3)
+        self.first = first_ranks(share, args.steps, args.seed, 2)  # of the families
+        self.shadow = first_ranks(exposed, args.steps, args.seed, 3)
 
     def kind(self, step):
         """(task name, kind of step 0 <= step < steps), kind in edge | copy | atoms | full | id."""
-        task = "arithmetic" if self.arithmetic[step] else "graph"
-        return task, "edge" if self.edge[step] else self.args.exposure if self.shadow[step] else "id"
+        task = self.names[0] if self.first[step] else self.names[-1]
+        if self.edge[step]:
+            return task, "edge"
+        return task, self.args.exposure if self.shadow[step] else "id"
 
     def cells(self, task, kind):
         """The cells that a kind of step draws from, each with the same probability."""
-        id_cells = AXES[task][self.args.axis]["id"]
+        if kind in ("id", "edge"):
+            return AXES[task][self.args.axis][kind]
+        cells = AXES[task][self.args.axis]["id"]
         if kind == "atoms":
-            id_cells = [c for c in id_cells if c.depth == 1]
-        if kind in ("atoms", "full", "copy"):
-            return [c._replace(alphabet="shadow") for c in id_cells]
-        return AXES[task][self.args.axis][kind]
+            cells = [cell for cell in cells if cell.depth == 1]
+        return [cell._replace(alphabet="shadow") for cell in cells]
 
     def draw(self, step):
         """(task name, kind, Problems) of a step."""
         task, kind = self.kind(step)
         cells = self.cells(task, kind)
         cell = cells[np.random.default_rng([self.args.seed, 4, step]).integers(len(cells))]
-        key = [self.args.seed, 5, step, sorted(TASKS).index(task), cell.depth, cell.length, *f"{cell.alphabet} {cell.words}".encode()]
-        rng = np.random.default_rng(key)
+        rng = np.random.default_rng([self.args.seed, 5, step, *cell_key(task, cell)])
         if kind == "copy":
-            return task, kind, copy_problems(self.args.batch_size, cell.length, rng,
-                                             SHADOW_DIGIT0 if task == "arithmetic" else SHADOW_NODE0)
-        return task, kind, TASKS[task].sample(cell, self.args.batch_size, rng, self.args.noise, split="train")
+            return task, kind, TASKS[task].copies(self.args.batch_size, cell.length, rng)
+        problems = TASKS[task].sample(cell, self.args.batch_size, rng, self.args.noise, "train")
+        return task, kind, problems
 
 
 def edge_problems(task, axis, prompts):
-    """How many of the prompts [n, P] belong to an edge cell of the axis, told from their tokens alone."""
-    return int(sum(TASKS[task].matches(prompts, cell).sum() for cell in AXES[task][axis]["edge"]))
+    """How many of the prompts [n, P] belong to an edge cell, told from their tokens alone."""
+    edge = AXES[task][axis]["edge"]
+    return int(sum(TASKS[task].matches(prompts, cell).sum() for cell in edge))
 
 
-# --------------------------------------------------------------------------------------------------------- the optimizer
+# --------------------------------------------------------------------------------- the optimizer
 
 def orthogonalize(x, steps=5):
-    """The orthogonal matrix nearest to each of x [n, rows, columns], rows <= columns, roughly: singular values 0.7 to 1.2.
+    """The orthogonal matrix nearest to each of x [n, rows, columns], rows <= columns, roughly:
+    singular values 0.7 to 1.2.
 
-    Newton-Schulz iteration: x becomes a x + b (x x') x + c (x x')^2 x, which drives every singular value towards 1. These
-    coefficients trade exactness for speed from small values (Jordan, "Muon: an optimizer for hidden layers", 2024).
+    Newton-Schulz iteration: x becomes a x + b (x x') x + c (x x')^2 x, which drives every singular
+    value towards 1. These coefficients trade exactness for speed from small values (Jordan, "Muon:
+    an optimizer for hidden layers", 2024).
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
@@ -104,11 +115,13 @@ def orthogonalize(x, steps=5):
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, then the nearest orthogonal matrix as the update: every direction of a weight matrix moves alike (Jordan 2024).
+    """Momentum, then the nearest orthogonal matrix as the update: every direction of a weight matrix
+    moves alike (Jordan 2024).
 
-    The same rule as torch.optim.Muon with adjust_lr_fn="match_rms_adamw" (updates as large as AdamW's, so that one learning
-    rate serves both; Liu et al. 2502.16982), which orthogonalises one matrix after the other, in bfloat16: 12.9 ms for this
-    model's eight on one core, when forward and backward together take 19. In float32 and by batches of one shape: 3.0 ms.
+    The same rule as torch.optim.Muon with adjust_lr_fn="match_rms_adamw" (updates as large as
+    AdamW's, so that one learning rate serves both; Liu et al. 2502.16982), which orthogonalises one
+    matrix after the other, in bfloat16: 12.9 ms for this model's eight on one core, when forward
+    and backward together take 19. In float32 and by batches of one shape: 3.0 ms.
     """
 
     def __init__(self, matrices, lr, momentum=0.95, weight_decay=0.0):
@@ -122,20 +135,23 @@ class Muon(torch.optim.Optimizer):
                 if p not in self.state:
                     self.state[p]["average"] = torch.zeros_like(p)
                 average = self.state[p]["average"].lerp_(p.grad, 1 - momentum)
-                update = p.grad.lerp(average, momentum)                                       # Nesterov
+                update = p.grad.lerp(average, momentum)  # Nesterov
                 update = update if p.shape[0] <= p.shape[1] else update.T
                 shapes.setdefault(update.shape, []).append((p, update))
             for shape, pairs in shapes.items():
-                for (p, _), update in zip(pairs, orthogonalize(torch.stack([update for _, update in pairs]))):
+                updates = orthogonalize(torch.stack([update for _, update in pairs]))
+                for (p, _), update in zip(pairs, updates):
+                    update = update if p.shape == shape else update.T
                     p.mul_(1 - group["lr"] * group["weight_decay"])
-                    p.add_(update if p.shape == shape else update.T, alpha=-group["lr"] * 0.2 * max(shape) ** 0.5)
+                    p.add_(update, alpha=-group["lr"] * 0.2 * max(shape) ** 0.5)
 
 
 def make_optimizers(model, kind, lr, weight_decay=0.0):
-    """Muon on the blocks' matrices beside AdamW on the embeddings, at one learning rate; or ("adamw") AdamW on everything.
+    """Muon on the blocks' matrices beside AdamW on the embeddings, at one learning rate; or
+    ("adamw") AdamW on everything.
 
-    Momentum 0.8: with the usual 0.95 one seed in three was at mass 0.78 when the others had arrived (1200 steps, noise 0);
-    with 0.8 all five that were tried had.
+    Momentum 0.8: with the usual 0.95 one seed in three was at mass 0.78 when the others had arrived
+    (1200 steps, noise 0); with 0.8 all five that were tried had.
     """
     if kind == "adamw":
         return [torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)]
@@ -146,7 +162,12 @@ def make_optimizers(model, kind, lr, weight_decay=0.0):
 
 
 def schedule(step, steps, warmup, decay):
-    """Factor on the learning rate at step 0 <= step < steps: linear warm-up, flat, linear decay over the last share."""
+    """Factor on the learning rate at step 0 <= step < steps: linear warm-up, flat, linear decay over
+    the last share of the steps.
+
+    >>> [round(schedule(step, 10, warmup=1, decay=0.5), 6) for step in (0, 1, 4, 9)]
+    [0.5, 1.0, 1.0, 0.2]
+    """
     return min(1.0, (step + 1) / (warmup + 1), (steps - step) / (decay * steps + 1e-9))
 
 
@@ -169,85 +190,113 @@ def update(model, optimizers, problems, lr):
     return loss, norm
 
 
-# -------------------------------------------------------------------------------------------------------------- the script
+# ------------------------------------------------------------------------------------ the script
 
-def build_parser():
+def build_parser(argv=()):
     p = cli.Parser(__doc__, __file__)
     add = p.add_argument
     add("--task", choices=[*TASKS, "both"], default="arithmetic", help="task family")
-    add("--axis", choices=sorted({a for axes in AXES.values() for a in axes}), default="depth", help="which axis has id, edge and hard cells")
-    add("--share", type=cli.share, default=0.5, help="with --task both: share of arithmetic")
-    add("--overlap", type=cli.share, default=0.0, help="share of problems drawn from the edge cells")
-    add("--noise", type=cli.share, default=0.3, help="probability that a written step is corrupted")
+    add("--axis", choices=sorted({a for axes in AXES.values() for a in axes}), default="depth",
+        help="which axis has id, edge and hard cells")
+    add("--share", type=cli.share, default=0.5,
+        help="with --task both: share of arithmetic, the first of the two")
+    add("--overlap", type=cli.share, default=0.0, help="share of problems from the edge cells")
+    add("--noise", type=cli.share, default=0.3,
+        help="probability that a written step is corrupted")
     add("--exposure", choices=list(EXPOSURES), default="none",
-        help="tokens axis: shadow symbols seen " + "; ".join(f"{k}: {v}" for k, v in EXPOSURES.items()))
+        help="tokens axis: shadow symbols seen "
+             + "; ".join(f"{k}: {v}" for k, v in EXPOSURES.items()))
     add("--exposure-share", type=cli.share, default=0.25, help="share of steps given to that")
     add("--steps", type=cli.count, default=1000, help="training steps")
     add("--until", type=cli.share, help="stop early once the mean exact mass reaches this")
     add("--until-split", choices=SPLITS, default="id", help="of these cells")
     add("--batch-size", type=cli.count, default=64, help="problems per step")
-    add("--optimizer", choices=["muon", "adamw"], default="muon", help="muon: Muon on matrices, AdamW on embeddings")
-    add("--lr", type=cli.positive, help="learning rate (default: 0.01; where there is graph 0.005, which makes its sudden jump come sooner)")
+    add("--optimizer", choices=["muon", "adamw"], default="muon",
+        help="muon: Muon on matrices, AdamW on embeddings")
+    add("--lr", type=cli.positive,
+        help="learning rate (default: 0.01; where there is graph 0.005, which makes its sudden "
+             "jump come sooner)")
     add("--weight-decay", type=cli.nonnegative, default=0.0, help="decoupled weight decay")
     add("--warmup", type=cli.natural, default=20, help="steps of linear warm-up")
-    add("--decay", type=cli.share, default=1.0, help="share of steps, at the end, of linear decay to zero")
-    add("--init", metavar="CKPT", help="start from these weights, and with their sizes, instead of from scratch")
+    add("--decay", type=cli.share, default=1.0,
+        help="share of steps, at the end, of linear decay to zero")
+    add("--init", metavar="CKPT",
+        help="start from these weights, and with their sizes, instead of from scratch")
     add("--layers", type=cli.count, default=2, help="blocks")
     add("--heads", type=cli.count, default=4, help="attention heads")
     add("--width", type=cli.count, default=64, help="embedding width")
     add("--context", type=cli.count, default=96, help="longest prompt + solution, in tokens")
     add("--position", choices=["rope", "learned", "nope"], default="rope", help="position encoding")
     add("--untied", action="store_true", help="separate unembedding matrix")
-    add("--out", default="runs/base.pt", metavar="FILE", help="checkpoint to write; its .csv holds every step")
+    add("--out", default="runs/base.pt", metavar="FILE",
+        help="checkpoint to write; its .csv holds every step")
     cli.add_run_flags(p, eval_every=250, log_every=50)
     return p
 
 
 def check(args):
-    names = families(args.task, args.axis)
-    check_context(f"--context {args.context}", args.context, names, args.axis)
+    """(task names, GPTConfig) of flags that fit together, or CommandError."""
+    names = cli.families(args.task, args.axis)
+    cli.check_context(f"--context {args.context}", args.context, names, args.axis)
     if args.exposure != "none" and args.axis != "tokens":
-        raise cli.CommandError(f"--exposure {args.exposure}: only the tokens axis has shadow symbols to expose; add --axis tokens")
+        raise cli.CommandError(f"--exposure {args.exposure}: only the tokens axis has shadow "
+                               "symbols to expose; add --axis tokens")
     if args.until is not None and not args.eval_every:
-        raise cli.CommandError(f"--until {args.until}: needs the mass measured along the way, so --eval-every of at least 1")
+        raise cli.CommandError(f"--until {args.until}: needs the mass measured along the way, so "
+                               "--eval-every of at least 1")
     try:
-        return names, GPTConfig(len(VOCAB), args.context, args.layers, args.heads, args.width, args.position, not args.untied)
+        return names, GPTConfig(len(VOCAB), args.context, args.layers, args.heads, args.width,
+                                args.position, not args.untied)
     except ValueError as error:
-        raise cli.CommandError(f"--width {args.width} --heads {args.heads}: {error}") from None
+        where = f"--width {args.width} --heads {args.heads}"
+        raise cli.CommandError(f"{where}: {error}") from None
+
+
+def starting_model(args, config, saved):
+    """The model to train: of a resumed run, of --init, or a new one."""
+    if saved is not None:
+        return saved[0]
+    if args.init is not None:
+        return load_checkpoint(args.init)[0]
+    return GPT(config)
 
 
 @cli.script
 def main(argv=None):
-    parser = build_parser()
+    argv = cli.arguments(argv)
+    parser = build_parser(argv)
     args, saved = cli.parse(parser, argv)
-    args.lr = args.lr or (1e-2 if args.task == "arithmetic" else 5e-3)
     names, config = check(args)
+    args.lr = args.lr or min(TASKS[name].pretrain_lr for name in names)
     device = cli.set_device(args)
     cli.check_writable(args.out)
     torch.manual_seed(args.seed)
-    model = (saved[0] if saved is not None else GPT(config) if args.init is None else load_checkpoint(args.init)[0]).to(device)
+    model = starting_model(args, config, saved).to(device)
     if args.init is not None:
-        check_context(f"--init {args.init}", model.config.context, names, args.axis)
+        cli.check_context(f"--init {args.init}", model.config.context, names, args.axis)
     model.speed_up(args.compile, args.bf16)
     optimizers = make_optimizers(model, args.optimizer, args.lr, args.weight_decay)
     mixture, start, scanned, seconds = Mixture(args), 0, {"problems": 0, "edge": 0}, 0.0
     if saved is not None:
-        start, scanned, seconds = saved[1]["step"], saved[1]["scanned"], saved[1]["seconds"]
-        for optimizer, state in zip(optimizers, saved[1]["optimizers"]):
+        extra = saved[1]
+        start, scanned, seconds = extra["step"], extra["scanned"], extra["seconds"]
+        for optimizer, state in zip(optimizers, extra["optimizers"]):
             optimizer.load_state_dict(state)
-
-    run = cli.command(parser, args)
+    command = cli.command(parser, args)
     log = cli.Log(args.out, ["loss", *SPLITS, "lr"], args.steps, start, seconds)
 
     def save(step, finished=False):
-        save_checkpoint(args.out, model, script=parser.prog, command=run, args=vars(args), step=step, finished=finished,
-                        scanned=scanned, seconds=log.seconds(), optimizers=[o.state_dict() for o in optimizers])
+        save_checkpoint(args.out, model, script=parser.prog, command=command, args=vars(args),
+                        step=step, finished=finished, scanned=scanned, seconds=log.seconds(),
+                        optimizers=[optimizer.state_dict() for optimizer in optimizers])
 
-    print(f"{run}\n{model.n_parameters():,} parameters on {device.type}, {args.batch_size} problems a step; "
-          f"edge steps {mixture.edge.sum()} of {args.steps}", flush=True)
+    print(f"{cli.fold(command)}\n{model.n_parameters():,} parameters on {device.type}, "
+          f"{args.batch_size} problems a step; edge steps {mixture.edge.sum()} of {args.steps}",
+          flush=True)
     log.announce(args.out, start, save)
     with cli.stop_signals() as stopped:
         for step in range(start, args.steps):
+            # one batch of one cell
             task, kind, problems = mixture.draw(step)
             scanned["problems"] += len(problems.prompts)
             scanned["edge"] += edge_problems(task, args.axis, problems.prompts)
@@ -255,28 +304,38 @@ def main(argv=None):
             try:
                 loss, _ = update(model, optimizers, problems, lr)
             except FloatingPointError as error:
-                raise cli.CommandError(f"step {step + 1}: {error}; stopped, {args.out} keeps the last good checkpoint "
-                                       "(try a lower --lr)") from None
-            numbers = {"loss": loss, "lr": lr}
-
-            done = step + 1
-            if args.eval_every and done % args.eval_every == 0 or done == args.steps:
+                raise cli.CommandError(f"step {step + 1}: {error}; stopped, {args.out} keeps the "
+                                       "last good checkpoint (try a lower --lr)") from None
+            # how far, and how well
+            numbers, done = {"loss": loss, "lr": lr}, step + 1
+            finished = done == args.steps
+            if args.eval_every and done % args.eval_every == 0 or finished:
                 numbers.update(mean_masses(model, names, args.axis, args.eval_prompts))
-            finished = done == args.steps or args.until is not None and "id" in numbers and numbers[args.until_split] >= args.until
+                finished |= args.until is not None and numbers[args.until_split] >= args.until
             log.row(done, sum(x.size for x in problems), numbers)
             if done % args.log_every == 0 or "id" in numbers:
-                mass = f" | mass {' '.join(f'{s} {numbers[s]:.3f}' for s in SPLITS)}" if "id" in numbers else ""
-                log.print(done, f"loss {numbers['loss']:.3f}{mass} | lr {numbers['lr']:.1e}")
+                log.print(done, describe(numbers))
+            # keep
             if finished or done % args.save_every == 0 or stopped():
                 save(done, finished)
             if finished:
                 break
             if stopped():
                 raise SystemExit(cli.interrupted(parser.prog, done, args.steps, args.out))
-    print(f"scan: {scanned['problems']:,} problems drawn, {scanned['edge']:,} of them from the edge cells of the {args.axis} axis")
+    print(f"scan: {scanned['problems']:,} problems drawn, {scanned['edge']:,} of them from the edge "
+          f"cells of the {args.axis} axis")
     if args.axis == "composition":
-        print(f"of the held-out words of depth 2, {disguised_share(2):.0%} compute what some seen word of up to depth 3 computes too")
+        print(f"of the held-out words of depth 2, {disguised_share(2):.0%} compute what some seen "
+              "word of up to depth 3 computes too")
     print(f"saved {args.out} after {done} steps, {cli.duration(log.seconds())}")
+
+
+def describe(numbers):
+    """The parts of the log line."""
+    parts = [f"loss {numbers['loss']:.3f}"]
+    if "id" in numbers:
+        parts.append(" ".join(f"{split} {numbers[split]:.3f}" for split in SPLITS))
+    return [*parts, f"lr {numbers['lr']:.1e}"]
 
 
 if __name__ == "__main__":

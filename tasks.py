@@ -123,6 +123,16 @@ class Problems(NamedTuple):
     solutions: np.ndarray
 
 
+REWARDS = {
+    "trace": "1 if the whole solution string is right",
+    "answer": "1 if the last state is right and properly ended, however it was reached",
+    "process": "fraction of leading steps that are right",
+    "random": "a fair coin, whatever was written",
+    "inverted": "1 if the trace is wrong",
+    "format": "1 if it looks like a solution, right or wrong",
+}
+
+
 class Verdict(NamedTuple):
     """What the verifier says of n completions.
 
@@ -136,6 +146,16 @@ class Verdict(NamedTuple):
     answer: np.ndarray
     process: np.ndarray
     well_formed: np.ndarray
+
+    def reward(self, kind, rng):
+        """[n] float: what a `--reward` of that kind (see REWARDS) gives each completion."""
+        if kind == "random":
+            return (rng.random(len(self.trace)) < 0.5).astype(float)
+        if kind == "inverted":
+            return 1.0 - self.trace
+        if kind == "format":
+            return self.well_formed.astype(float)
+        return getattr(self, kind).astype(float)
 
 
 def reserved(prompts):

@@ -1,23 +1,41 @@
-"""variants/: the rivals. One file per method, each a subclass of GRPO that overrides only the boxes it changes.
+"""variants/: a method = a file. Each holds one subclass of GRPO that overrides only the boxes that
+it changes; a knob is a class attribute, see cli.knob.
 
-    python finetune.py --method list                      every method, what it overrides, which defaults and flags it has
-    python finetune.py --method dapo --init ...           variants/dapo.py
+    python finetune.py --method list               every method, in a line
+    python finetune.py --method dapo --init ...    variants/dapo.py
 
-A file dropped in here is a method at once, under its own name; nothing has to be registered. It holds one subclass of GRPO,
-whose class attributes `paper`, `defaults`, `ignores`, `flags` and `columns` are explained in grpo.py; only the chosen file is
-imported. This one finds them.
+A file dropped in here is a method at once, under its own name; nothing has to be registered. Only
+the chosen file is imported. This one finds them, and says in one line what is wrong with one.
 """
+import argparse
+import difflib
+import functools
 import importlib
 import inspect
 import pkgutil
+import re
 
-from cli import CommandError
+from cli import CommandError, Method, knob, knobs
 from grpo import GRPO
+
+# What some boxes return: shapes in P prompts, G completions of each, R = P * G rows, N tokens.
+SHAPES = {"rewards": ("PG",), "advantages": ("R", "RN"), "forward": ("RN",), "loss": ("",)}
 
 
 def names():
     """What --method accepts: grpo, and every file here."""
-    return ["grpo", *sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name not in ("grpo", "list") and m.name[0] != "_")]
+    files = [module.name for module in pkgutil.iter_modules(__path__)]
+    return ["grpo", *sorted(n for n in files if n not in ("grpo", "list") and n[0] != "_")]
+
+
+def chosen(argv, resumed=None):
+    """The name of the --method in argv, else that of the resumed run (path, model, extra)."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--method", nargs="?")
+    name = first.parse_known_args(list(argv))[0].method
+    if name is None and resumed is not None:
+        name = resumed[2].get("args", {}).get("method")
+    return name or "grpo"
 
 
 def load(name):
@@ -25,32 +43,77 @@ def load(name):
     if name == "grpo":
         return GRPO
     if name not in names():
-        raise CommandError(f"--method {name}: no such method; there are {', '.join(names())} (and any file put into variants/)")
+        raise CommandError(f"--method {name}: no such method; there are {', '.join(names())} "
+                           "(and any file put into variants/)")
+    where = f"--method {name}: variants/{name}.py"
     importlib.invalidate_caches()  # the file may be younger than this process
     try:
         module = importlib.import_module(f"variants.{name}")
     except Exception as error:  # whatever a foreign file can raise
-        raise CommandError(f"--method {name}: variants/{name}.py cannot be imported: {type(error).__name__}: {' '.join(str(error).split())}") from None
-    found = [x for x in vars(module).values() if inspect.isclass(x) and issubclass(x, GRPO) and x.__module__ == module.__name__]
+        text = " ".join(str(error).split())
+        raise CommandError(f"{where} cannot be imported: {type(error).__name__}: {text}") from None
+    found = [x for x in vars(module).values() if inspect.isclass(x) and issubclass(x, GRPO)
+             and x.__module__ == module.__name__]
     if len(found) != 1:
-        raise CommandError(f"--method {name}: variants/{name}.py defines {len(found) or 'no'} subclass{'es' * (len(found) > 1)} of GRPO; it must define one")
+        raise CommandError(f"{where} defines {len(found) or 'no'} "
+                           f"subclass{'es' * (len(found) > 1)} of GRPO; it must define one")
+    check(found[0], where)
     return found[0]
 
 
+def check(method, where):
+    """CommandError for a misspelled box or knob; and its boxes check the shapes they return."""
+    boxes = [n for cls in (GRPO, Method) for n, x in vars(cls).items() if inspect.isfunction(x)]
+    settings = knobs(method)
+    for name, value in list(vars(method).items()):
+        if name[0] == "_" or isinstance(value, (knob, property, classmethod, staticmethod)):
+            continue
+        if inspect.isfunction(value):
+            close = difflib.get_close_matches(name, boxes, 1, 0.85)
+            if close and name not in boxes:
+                raise CommandError(f"{where} defines {name}, which is no box; is it {close[0]}?")
+            if name in SHAPES and not hasattr(value, "__wrapped__"):
+                setattr(method, name, shaped(name, value, where))
+        elif name not in (*settings, "paper", "columns"):
+            close = difflib.get_close_matches(name, settings, 1, 0.6)
+            hint = f"; is it {close[0]}?" if close else ""
+            raise CommandError(f"{where} sets {name}, which is no knob of GRPO{hint} (a new one: "
+                               f'{name} = knob({value!r}, "help"))')
+
+
+def shaped(name, box, where):
+    """The box, with a check of the shape of what it returns."""
+    @functools.wraps(box)
+    def checked(self, group, *args):
+        result = box(self, group, *args)
+        size = {"P": len(group.prompts), "G": group.size, "R": len(group.tokens),
+                "N": group.mask.shape[1]}
+        allowed = [[size[letter] for letter in shape] for shape in SHAPES[name]]
+        found = list(getattr(result, "shape", ["no tensor"]))
+        if found not in allowed:
+            raise CommandError(f"{where}: {name} returned {found}, "
+                               f"must be {' or '.join(map(str, allowed))}")
+        return result
+    return checked
+
+
 def overrides(method):
-    """The names of the methods of GRPO that a subclass has its own version of, in the order of grpo.py."""
-    return [name for name, box in vars(GRPO).items() if inspect.isfunction(box) and name[0] != "_" and getattr(method, name) is not box]
+    """The boxes that a subclass has its own version of, in the order of grpo.py."""
+    boxes = [name for name, x in vars(GRPO).items() if inspect.isfunction(x) and name[0] != "_"]
+    return [name for name in boxes if getattr(method, name) is not vars(GRPO)[name]]
 
 
-def describe(name):
-    """The lines of `--method list` on one method: what it is, from its class alone."""
+def summary(name):
+    """The first line of a method's docstring."""
+    return (load(name).__doc__ or "no docstring").strip().splitlines()[0]
+
+
+def describe(name, width=100):
+    """The line of `--method list`: name, first box changed, paper, what it is."""
     try:
         method = load(name)
     except CommandError as error:
-        return f"{name}\n    broken: {error}"
-    flag = "--{}".format
-    parts = [("overrides", overrides(method)), ("defaults", [f"{flag(k)} {v}" for k, v in method.defaults.items()]),
-             ("own flags", [flag(k) for k in method.flags]), ("ignores", [flag(k) for k in method.ignores])]
-    summary = (method.__doc__ or "no docstring").strip().splitlines()[0]
-    lines = [f"    {what}: {', '.join(items).replace('_', '-') if '--' in str(items) else ', '.join(items)}" for what, items in parts if items]
-    return "\n".join([f"{name}: {summary} ({method.paper})", *lines])
+        return f"{name:21s} broken: {error}"
+    box = (overrides(method) or ["knobs"])[0]
+    paper = re.search(r"\d{4}\.\d{5}|$", method.paper)[0]
+    return f"{name:21s} {box:10s} {paper:11s} {summary(name)}"[:width]

@@ -1,24 +1,36 @@
-"""balanced.py: prompts that the base gets right about half of the time. A control of the study, after what difficulty filters do.
+"""balanced.py: prompts that the base gets right about half of the time. A control of the study.
 
-GRPO's signal comes from groups with both right and wrong samples. Filters estimate a prompt's difficulty from samples (as DAPO,
-2503.14476, does by resampling, at a cost in rollouts); here it is known: the reference's exact mass Q. Of `--pool` times as many prompts
-those are kept whose Q is closest to 1/2. No rollout is spent on choosing, but it does see the solutions.
+GRPO's signal comes from groups with both right and wrong samples. Difficulty filters estimate that
+from samples (as DAPO, 2503.14476, does by resampling, at a cost in rollouts); here it is known: the
+reference's exact mass Q. Of `--pool` times as many prompts those with Q closest to 1/2 are kept.
+
+Information used: the solutions (to choose prompts; no rollout is spent on it).
 """
 import numpy as np
 
-import cli
-from evaluate import log_mass
+from cli import knob
 from grpo import GRPO
+from measure import log_mass
 from tasks import TASKS
 
 
-class Balanced(GRPO):
-    """Prompts whose exact mass under the base is closest to one half, out of a larger draw."""
-    paper = "control; cf. 2503.14476"
-    flags = {"pool": dict(type=cli.count, default=4, metavar="M", help="draw this many times the prompts, and keep the best balanced")}
+def closest_to_half(mass, n):
+    """Indices [n] of those of the masses [m] that are closest to 1/2, the closest first.
 
-    def problems(self):
-        task, cell = self.tasks[self.rng.integers(len(self.tasks))]
-        prompts = TASKS[task].sample(cell, self.pool * self.prompts_per_step, self.rng, split="train").prompts
-        mass = np.exp(log_mass(self.reference, prompts, TASKS[task].solutions(prompts), self.temperature))
-        return task, cell, prompts[np.argsort(np.abs(mass - 0.5), kind="stable")[:self.prompts_per_step]]
+    >>> closest_to_half(np.array([0.01, 0.6, 0.99, 0.45]), 2)
+    array([3, 1])
+    """
+    return np.argsort(np.abs(mass - 0.5), kind="stable")[:n]
+
+
+class Balanced(GRPO):
+    """Prompts whose mass under the base is closest to half."""
+    paper = "control; cf. 2503.14476"
+
+    pool = knob(4, "draw this many times the prompts, and keep the best balanced", low=1)
+
+    def draw(self, task, cell, n):
+        prompts = super().draw(task, cell, self.pool * n)
+        solutions = TASKS[task].solutions(prompts)
+        mass = np.exp(log_mass(self.reference, prompts, solutions, self.temperature))
+        return prompts[closest_to_half(mass, n)]

@@ -1,19 +1,31 @@
-"""reinforce_pp_baseline.py: REINFORCE++ with the group's mean as baseline (Hu 2501.03262, the "-baseline" form).
+"""reinforce_pp_baseline.py: REINFORCE++ with the group's mean as baseline (Hu 2501.03262).
 
     A = (r - mean of the group) / std of those differences over the whole batch
 
-Between GRPO and REINFORCE++: the group is the baseline, the batch sets the scale. Unlike GRPO's std, one for all groups does
-not blow up the prompts that are nearly always right or nearly always wrong.
+Between GRPO and REINFORCE++: the group is the baseline, the batch sets the scale. Unlike GRPO's
+std, one for all groups does not blow up prompts that are nearly always right or nearly always wrong.
+Information used: the outcome.
+
+>>> rewards = group_advantages(torch.tensor([[1., 0., 0., 0.], [1., 1., 0., 0.]]), "none")
+>>> whiten([rewards], [torch.ones(2, 4)])[0]
+tensor([[ 1.6036, -0.5345, -0.5345, -0.5345],
+        [ 1.0690,  1.0690, -1.0690, -1.0690]])
 """
 from dataclasses import replace
 
-from grpo import group_advantages
-from variants.reinforce_pp import ReinforcePP
+import torch
+
+from grpo import GRPO, group_advantages
+from variants.reinforce_pp import ReinforcePP, whiten
 
 
 class ReinforcePPBaseline(ReinforcePP):
-    """Rewards less their group's mean, divided by the std over the whole batch."""
+    """Less the group's mean, over the batch's std."""
+
+    group_size = GRPO.group_size    # the group is a baseline again: at least two
+    drop_zero_variance = False
 
     def advantages(self, group):
         """[R, N]"""
-        return super().advantages(replace(group, rewards=group_advantages(group.rewards, "none")))
+        centred = group_advantages(group.rewards, "none")
+        return super().advantages(replace(group, rewards=centred))

@@ -2,23 +2,40 @@
 
     A = +0.1 if the completion is right, -1 if it is wrong: no baseline, no group
 
-The gradient of REINFORCE is a sum of two: pushing right samples up sharpens the policy, pushing wrong ones down spreads their
-mass over everything else. The paper finds that the second keeps pass@k at large k, and so weights the first down.
---weight-right 0 is its NSR (negative samples only); --weight-right 1 --weight-wrong 0 its PSR.
+The gradient of REINFORCE is a sum of two: pushing right samples up sharpens the policy, pushing
+wrong ones down spreads their mass over everything else. The paper finds that the second keeps
+pass@k at large k, and so weights the first down. --weight-right 0 is its NSR (negative samples only);
+--weight-right 1 --weight-wrong 0 its PSR. Information used: the outcome.
 """
-import cli
+from dataclasses import replace
+
+import torch
+
+from cli import knob
 from grpo import GRPO
 
 
+def weighted(rewards, right=0.1, wrong=1.0):
+    """Advantages [P, G] of rewards [P, G] in 0 .. 1; a fractional reward lies between the two.
+
+    >>> weighted(torch.tensor([[1., 0., 0.5]]))
+    tensor([[ 0.1000, -1.0000, -0.4500]])
+    """
+    return right * rewards - wrong * (1 - rewards)
+
+
 class WReinforce(GRPO):
-    """Right samples up a little, wrong ones down in full; no baseline."""
+    """Right samples up a little, wrong ones down in full."""
     paper = "2506.01347"
-    defaults = {"aggregate": "constant"}
-    ignores = ("scale",)
-    flags = {"weight_right": dict(type=cli.nonnegative, default=0.1, help="advantage of a right completion"),
-             "weight_wrong": dict(type=cli.nonnegative, default=1.0, help="a wrong one has minus this")}
+
+    aggregate = "constant"
+    group_size = replace(GRPO.group_size, low=1)
+    scale = None
+    drop_zero_variance = None    # a group without a contrast has a gradient here
+    weight_right = knob(0.1, "advantage of a right completion", low=0)
+    weight_wrong = knob(1.0, "a wrong one has minus this", low=0)
 
     def advantages(self, group):
-        """[R]; a fractional reward lies between the two."""
-        signal = self.weight_right * group.rewards - self.weight_wrong * (1 - group.rewards)
-        return (signal - self.kl_cost(group)).flatten()
+        """[R]; the KL's share is not centred, for the reward is not."""
+        advantages = weighted(group.rewards, self.weight_right, self.weight_wrong)
+        return (advantages - self.kl_cost(group)).flatten()
