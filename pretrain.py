@@ -29,7 +29,7 @@ import torch
 import cli
 from evaluate import check_context, families, mean_masses
 from model import GPT, GPTConfig, load_checkpoint, save_checkpoint, token_logprobs
-from tasks import AXES, SHADOW_DIGIT0, SHADOW_NODE0, SPLITS, TASKS, VOCAB, copy_problems, disguised_share
+from tasks import AXES, SPLITS, TASKS, VOCAB, disguised_share
 
 EXPOSURES = {
     "none": "never (a sanity zero: nothing tells which shadow stands for which digit)",
@@ -77,8 +77,7 @@ class Mixture:
         key = [self.args.seed, 5, step, sorted(TASKS).index(task), cell.depth, cell.length, *f"{cell.alphabet} {cell.words}".encode()]
         rng = np.random.default_rng(key)
         if kind == "copy":
-            return task, kind, copy_problems(self.args.batch_size, cell.length, rng,
-                                             SHADOW_DIGIT0 if task == "arithmetic" else SHADOW_NODE0)
+            return task, kind, TASKS[task].copies(self.args.batch_size, cell.length, rng)
         return task, kind, TASKS[task].sample(cell, self.args.batch_size, rng, self.args.noise, split="train")
 
 
