@@ -690,11 +690,11 @@ def demo_verifier(task, rng):
     late = np.where(process < 1, process, -1).argmax()  # one that begins well
     prompt, right, noisy = prompts[[late]], right[late], noisy[late]
     print(f"\n  the verifier, asked {decode(prompt[0])}")
-    print(f"    {'completion':40s} trace  answer  process  well formed")
+    print(f"    {'completion':34s} trace  answer  process  well formed")
     for what, row in (("", right), ("a noisy demonstration", noisy), ("cut off", right[:-2])):
         verdict = task.verify(prompt, row[None])
         trace, answer, _, well_formed = ("yes" if x[0] else "no" for x in verdict)
-        print(f"    {decode(row):40s} {trace:5s}  {answer:6s}  {verdict.process[0]:7.2f}"
+        print(f"    {decode(row):34s} {trace:5s}  {answer:6s}  {verdict.process[0]:7.2f}"
               f"  {well_formed:11s}  {what}".rstrip())
     print()
 

@@ -6,33 +6,32 @@ TOY_FAMILY = '''
 class Copycat(Task):
     """Write the digits once more."""
     name = "copycat"
-    axes = {"length": {"id": cells([1], [2, 3, 4]), "edge": cells([1], [5]), "hard": cells([1], [6])}}
+    axes = {"length": {"id": cells([1], [2, 3]), "edge": cells([1], [4]), "hard": cells([1], [5])}}
 
     def check(self, cell):
-        if cell not in cells([1], range(2, 7)):
-            raise ValueError(f"impossible copycat cell {cell!r}: depth 1, length 2-6")
+        if cell not in cells([1], range(2, 6)):
+            raise ValueError(f"impossible copycat cell {cell!r}: depth 1, length 2-5")
 
     def size(self, cell): return 10 ** cell.length
     def prompt_len(self, cell): return cell.length + 2
     def solution_len(self, cell): return cell.length + 1
+    def belongs(self, digits, cell): return np.full(len(digits), digits.shape[1] == cell.length)
+    def layout(self, prompts): return [prompts.shape[1] - 1], prompts.shape[1], prompts.shape[1] - 2
 
     def prompts_at(self, cell, index):
         digits = index[:, None] // 10 ** np.arange(cell.length) % 10
         return columns(BOS, digits + DIGIT0, EQUALS)
 
     def parse(self, prompts):
-        digits = prompts[:, 1:-1]
-        if not ((KIND[digits] == DIGIT0).all() and (prompts[:, [0, -1]] == [BOS, EQUALS]).all()):
+        if (prompts[:, [0, -1]] != [BOS, EQUALS]).any() or (KIND[prompts[:, 1:-1]] != DIGIT0).any():
             raise ValueError("copycat expects <bos>, digits, =, such as '3141 ='")
-        return digits
-
-    def belongs(self, digits, cell): return np.full(len(digits), digits.shape[1] == cell.length)
-    def layout(self, prompts): return [prompts.shape[1] - 1], prompts.shape[1], prompts.shape[1] - 2
+        return prompts[:, 1:-1]
 
     def solutions(self, prompts, noise=0.0, rng=None):
         digits = self.parse(prompts).copy()
-        if noise:  # one digit of a corrupted demonstration is replaced by a random one
-            digits[rng.random(len(digits)) < noise, -1] = DIGIT0 + rng.integers(10)
+        if noise:  # a corrupted demonstration ends in a random digit
+            corrupted = rng.random(len(digits)) < noise
+            digits[corrupted, -1] = DIGIT0 + rng.integers(10, size=corrupted.sum())
         return columns(digits, EOS)
 '''
 
