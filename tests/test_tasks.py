@@ -68,7 +68,9 @@ def test_every_cell_has_the_right_problems_and_solutions(name, cell):
         assert decode(s) == slow_solution(decode(p))
         assert encode(decode(p)) == p.tolist() and encode(decode(s)) == s.tolist()
     assert task.matches(prompts, cell).all()
-    others = [c for n, c in EVERY_CELL if n == name and c[:3] != cell[:3]]
+    words = [cell.words, "any"] if cell.words != "any" else ["any", "seen", "held"]  # may overlap
+    others = [c for n, c in EVERY_CELL
+              if n == name and not (c[:3] == cell[:3] and c.words in words)]
     assert not any(task.matches(prompts, c).any() for c in others)
     verdict = task.verify(prompts, solutions)
     assert verdict.trace.all() and verdict.answer.all() and verdict.well_formed.all()
@@ -405,7 +407,7 @@ def test_the_family_of_a_prompt(text, name):
 
 
 @pytest.mark.parametrize("text", [
-    "", "<bos>", "= =", "<bos> 3141 =", "<bos> 3141 [+1]", "3141 [+1] =", "<bos> a [+1] =",
+    "", "<bos>", "= =", "<bos> 3141 =", "<bos> 3141 [+1]", "3141 [+1] =", "<bos> a [+1] =", "<bos> 3;1 [+1] =",
     "<bos> 31 [+1] 4 [+1] =", "<bos> ; a b = a =", "<bos> ; a 1 = > a =", "<bos> ; a b > = a =",
     "<bos> ; a ; b = > a =", "<bos> ; a b = > a", "; a b = > a = ="])
 def test_a_prompt_of_no_family_says_what_each_expects(text):
