@@ -407,7 +407,8 @@ def test_the_family_of_a_prompt(text, name):
 
 
 @pytest.mark.parametrize("text", [
-    "", "<bos>", "= =", "<bos> 3141 =", "<bos> 3141 [+1]", "3141 [+1] =", "<bos> a [+1] =", "<bos> 3;1 [+1] =",
+    "", "<bos>", "= =", "<bos> 3141 =", "<bos> 3141 [+1]", "3141 [+1] =", "<bos> a [+1] =",
+    "<bos> 3;1 [+1] =",
     "<bos> 31 [+1] 4 [+1] =", "<bos> ; a b = a =", "<bos> ; a 1 = > a =", "<bos> ; a b > = a =",
     "<bos> ; a ; b = > a =", "<bos> ; a b = > a", "; a b = > a = ="])
 def test_a_prompt_of_no_family_says_what_each_expects(text):
