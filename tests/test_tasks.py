@@ -1,26 +1,39 @@
-"""tasks.py: the generator and the verifier against slow, separately written code; splits; mixtures."""
+"""tasks.py: the generator and the verifier against slow, separately written code; the problems of
+old runs to the bit; what is reserved; a new family as one class."""
 import ast
+import hashlib
 import inspect
 import itertools
+import os
+import shutil
+import subprocess
+import sys
+import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-import pretrain
 import tasks
-from tasks import AXES, BOS, EOS, NODES, PAD, SHADOW_NODES, SPLITS, TASKS, VOCAB, Cell, decode, encode
+import toy_family
+from tasks import (AXES, BOS, EOS, NODES, PAD, SHADOW_NODES, SPLITS, TASKS, VOCAB, Cell, decode,
+                   encode, family_of)
 
-EVERY_CELL = [(name, cell) for name, axes in AXES.items() for splits in axes.values() for cells in splits.values() for cell in cells]
-EVERY_CELL = list(dict.fromkeys(EVERY_CELL))
+ROOT = Path(tasks.__file__).parent
+SHADOW_DIGITS = "⓪①②③④⑤⑥⑦⑧⑨"
+EVERY_CELL = list(dict.fromkeys(
+    (name, cell) for name, axes in AXES.items() for splits in axes.values()
+    for cells in splits.values() for cell in cells))
 
 
 def slow_solution(text):
-    """The solution of one prompt, from its text, one character at a time; shares no code with tasks.py."""
+    """The solution of one prompt, from its text, one character at a time; shares no code with
+    tasks.py."""
     body = text.replace("<bos>", "").strip().rstrip("=").strip()
     if "[" in body:
         state, word = body.split(" ", 1)
-        shadow = [c in "⓪①②③④⑤⑥⑦⑧⑨" for c in state]
-        x = ["0123456789⓪①②③④⑤⑥⑦⑧⑨".index(c) % 10 for c in state]
+        alphabets = [SHADOW_DIGITS if c in SHADOW_DIGITS else "0123456789" for c in state]
+        x = [alphabet.index(c) for alphabet, c in zip(alphabets, state)]
         written = []
         for op in word.strip("[]").split("]["):
             if op == "+1": x = [(d + 1) % 10 for d in x]
@@ -32,7 +45,7 @@ def slow_solution(text):
             elif op == "swap": x = [x[1], x[0]] + x[2:]
             elif op == "sum": x = [sum(x[:i + 1]) % 10 for i in range(len(x))]
             else: raise AssertionError(op)
-            written.append("".join(("⓪①②③④⑤⑥⑦⑧⑨" if s else "0123456789")[d] for d, s in zip(x, shadow)))
+            written.append("".join(alphabet[d] for alphabet, d in zip(alphabets, x)))
         return " ; ".join(written) + " <eos>"
     edges, rest = body.split("=")
     follow = dict(e.split() for e in edges.strip(" ;").split(";"))
@@ -49,21 +62,38 @@ def test_every_cell_has_the_right_problems_and_solutions(name, cell):
     task = TASKS[name]
     prompts, solutions = task.sample(cell, 24, np.random.default_rng(1))
     assert prompts.dtype == solutions.dtype == np.int64
-    assert prompts.shape == (24, task.prompt_len(cell)) and solutions.shape == (24, task.solution_len(cell))
+    assert prompts.shape == (24, task.prompt_len(cell))
+    assert solutions.shape == (24, task.solution_len(cell))
     for p, s in zip(prompts, solutions):
         assert decode(s) == slow_solution(decode(p))
         assert encode(decode(p)) == p.tolist() and encode(decode(s)) == s.tolist()
     assert task.matches(prompts, cell).all()
-    others = [c for n, c in EVERY_CELL if n == name and c != cell and c._replace(words="any") != cell._replace(words="any")]
+    words = [cell.words, "any"] if cell.words != "any" else ["any", "seen", "held"]  # may overlap
+    others = [c for n, c in EVERY_CELL
+              if n == name and not (c[:3] == cell[:3] and c.words in words)]
     assert not any(task.matches(prompts, c).any() for c in others)
     verdict = task.verify(prompts, solutions)
-    assert verdict.trace.all() and verdict.answer.all() and verdict.well_formed.all() and (verdict.process == 1).all()
+    assert verdict.trace.all() and verdict.answer.all() and verdict.well_formed.all()
+    assert (verdict.process == 1).all()
 
 
-@pytest.mark.parametrize("name,cell", [("arithmetic", Cell(3, 4)), ("arithmetic", Cell(2, 3, "mixed")), ("graph", Cell(3, 8))], ids=str)
+def has_right_answer(name, completion, gold):
+    """Whether the last state of a completion (its text before <eos>) is that of gold."""
+    *before, last = completion.split(";")
+    if name == "arithmetic":  # a state opens at the start, or after ` ; `
+        opened = not before or last[:1] == " " and before[-1][-1:] == " "
+        return opened and last.strip() == gold.split(";")[-1].strip()
+    nodes = last.split()
+    quoted = len(nodes) == 2 and nodes[0] in NODES + SHADOW_NODES
+    return bool(before) and quoted and nodes[1] == gold.split()[-1]
+
+
+@pytest.mark.parametrize("name,cell", [("arithmetic", Cell(3, 4)), ("graph", Cell(3, 8)),
+                                       ("arithmetic", Cell(2, 3, "mixed"))], ids=str)
 def test_verifier_against_a_slow_one_on_damaged_completions(name, cell):
     task, rng = TASKS[name], np.random.default_rng(2)
-    prompts, solutions = task.sample(cell, 300, rng, noise=0.4)  # wrong traces, some with right answers
+    # wrong traces, some with right answers
+    prompts, solutions = task.sample(cell, 300, rng, noise=0.4)
     N = solutions.shape[1] + 3
     completions = np.full((300, N), PAD)
     completions[:, :-3] = solutions
@@ -77,13 +107,7 @@ def test_verifier_against_a_slow_one_on_damaged_completions(name, cell):
         ended = end < N and (c[end + 1:] == PAD).all()
         text = decode(c[:end + 1]) if ended else None
         assert verdict.trace[i] == (ended and text == gold)
-        inner, gold_inner = (text or "")[:-6], gold[:-6]
-        if name == "arithmetic":
-            answer = ended and inner.split(";")[-1].strip() == gold_inner.split(";")[-1].strip()
-            answer = answer and (";" not in inner or inner[:inner.rindex(";") + 1].endswith(" ;"))
-        else:
-            answer = ended and len(inner.split(";")[-1].split()) == 2 and inner.split(";")[-1].split()[1] == gold_inner.split()[-1] \
-                and inner.split(";")[-1].split()[0] in NODES + SHADOW_NODES and ";" in inner
+        answer = ended and has_right_answer(name, text[:-6], gold[:-6])
         assert verdict.answer[i] == answer, (decode(p), decode(c))
         ends, right = task.layout(p[None])[0], 0
         for t, end in enumerate(ends):
@@ -94,7 +118,8 @@ def test_verifier_against_a_slow_one_on_damaged_completions(name, cell):
                 break
         assert verdict.process[i] == right / cell.depth
         assert not verdict.trace[i] or verdict.well_formed[i]
-    assert 0 < verdict.trace.mean() < 1 and (verdict.answer & ~verdict.trace).any() and (verdict.well_formed & ~verdict.trace).any()
+    assert 0 < verdict.trace.mean() < 1
+    assert (verdict.answer & ~verdict.trace).any() and (verdict.well_formed & ~verdict.trace).any()
 
 
 def judge(prompt, completion, task="arithmetic"):
@@ -113,7 +138,7 @@ def judge(prompt, completion, task="arithmetic"):
     ("42 ; 53", (False, False, 0.5, False)),                  # cut off before the end
     ("42 ; 35 <eos>", (False, False, 0.5, True)),             # well formed and wrong
     ("42 ; ⑤3 <eos>", (False, False, 0.5, False)),            # a symbol of the other alphabet
-    ("42 ; 153 <eos>", (False, False, 0.5, False)),           # ends in the answer's digits, but is another number
+    ("42 ; 153 <eos>", (False, False, 0.5, False)),           # another number, that ends alike
     ("42 ; <pad> 53 <eos>", (False, False, 0.5, False)),
     ("<eos>", (False, False, 0.0, False)),                    # says nothing
     ("<pad> <pad>", (False, False, 0.0, False)),
@@ -125,14 +150,18 @@ def test_verdicts_by_hand(completion, expected):
 def test_graph_verdicts_by_hand():
     prompt = "<bos> ; c d ; a b ; b c = >> a ="
     assert judge(prompt, "; a b ; b c <eos>", "graph") == (True, True, 1.0, True)
-    assert judge(prompt, "; a d ; d c <eos>", "graph") == (False, True, 0.0, True)   # an edge that is not listed
+    # an edge that is not listed
+    assert judge(prompt, "; a d ; d c <eos>", "graph") == (False, True, 0.0, True)
     assert judge(prompt, "; a b ; b d <eos>", "graph") == (False, False, 0.5, True)
     assert judge(prompt, "; a b ; b c", "graph") == (False, False, 0.5, False)
-    assert not judge("<bos> ; a b = >> a =", "; a b ; b c <eos>", "graph")[0]        # the walk leaves the edges: nothing is right
+    # the walk leaves the edges: nothing is right
+    assert not judge("<bos> ; a b = >> a =", "; a b ; b c <eos>", "graph")[0]
 
 
 def test_the_verifier_evaluates_no_code():
-    calls = {node.func.id for node in ast.walk(ast.parse(inspect.getsource(tasks))) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+    nodes = ast.walk(ast.parse(inspect.getsource(tasks)))
+    functions = [node.func for node in nodes if isinstance(node, ast.Call)]
+    calls = {function.id for function in functions if isinstance(function, ast.Name)}
     assert not calls & {"eval", "exec", "compile", "__import__"}
 
 
@@ -153,7 +182,8 @@ def test_operations_are_bijections(length):
     states = np.array(list(itertools.product(range(10), repeat=min(length, 4))))
     states = np.hstack([states, np.zeros((len(states), length - states.shape[1]), dtype=int)])
     for op in range(8):
-        assert len(np.unique(tasks.apply_operation(np.full(len(states), op), states), axis=0)) == len(states)
+        images = tasks.apply_operation(np.full(len(states), op), states)
+        assert len(np.unique(images, axis=0)) == len(states)
 
 
 def test_held_out_pairs_are_disjoint_from_seen_ones_as_functions():
@@ -171,29 +201,46 @@ def test_held_out_pairs_are_disjoint_from_seen_ones_as_functions():
     assert len(seen | unseen) == 45 and len(unseen) == 17 and not seen & unseen
     assert not unseen & {function(())} and not unseen & {function((op,)) for op in range(8)}
     assert (~held).sum(0).min() >= 3 and (~held).sum(1).min() >= 3
-    neg, rev, swap, x3 = (list(tasks.OPERATIONS).index(op) for op in ("[neg]", "[rev]", "[swap]", "[x3]"))
-    assert not held[neg, neg] and not held[rev, rev] and not held[swap, swap] and not held[x3, x3]
+    for name in ("[neg]", "[rev]", "[swap]", "[x3]"):
+        op = tasks.OPERATIONS.index(name)
+        assert not held[op, op]
     # the fast signature tells exactly the same words apart
     assert len({tasks.word_function(p) for p in functions}) == 45
     assert 0 < tasks.disguised_share(2) < 1
 
 
 def test_composition_cells_hold_what_they_say():
-    rng, held = np.random.default_rng(3), tasks.held_pairs()
-    for words, cells in (("seen", AXES["arithmetic"]["composition"]["id"]), ("held", AXES["arithmetic"]["composition"]["edge"] + AXES["arithmetic"]["composition"]["hard"])):
+    rng, held, task = np.random.default_rng(3), tasks.held_pairs(), TASKS["arithmetic"]
+    for split, cells in AXES["arithmetic"]["composition"].items():
         for cell in cells:
-            ops = tasks.TASKS["arithmetic"].parse(TASKS["arithmetic"].sample(cell, 500, rng).prompts)[2]
-            has_held = held[ops[:, :-1], ops[:, 1:]].any(1)
-            assert has_held.all() if words == "held" else not has_held.any()
+            ops = task.parse(task.sample(cell, 500, rng).prompts)[2]
+            n_held = sum(held[ops[:, t], ops[:, t + 1]].astype(int) for t in range(cell.depth - 1))
+            assert np.all(n_held == 0) if split == "id" else np.all(n_held > 0)
 
 
-@pytest.mark.parametrize("name,cell", [("arithmetic", Cell(3, 4)), ("graph", Cell(2, 8))])
-def test_evaluation_prompts_are_reserved(name, cell):
-    train = TASKS[name].sample(cell, 4000, np.random.default_rng(0), split="train").prompts
-    test = TASKS[name].sample(cell, 500, np.random.default_rng(1), split="eval").prompts
-    assert not tasks.reserved(train).any() and tasks.reserved(test).all()
-    everything = TASKS[name].sample(cell, 8000, np.random.default_rng(2)).prompts
-    assert 0.10 < tasks.reserved(everything).mean() < 0.15
+def slowly_reserved(prompt):
+    """The hash of one prompt in whole numbers, which do not wrap; shares no code with tasks.py."""
+    h = 0
+    for token in prompt.tolist():
+        h = (h ^ token) * 0x100000001B3 % 2 ** 64
+        h ^= h >> 29
+    return (h >> 13) % 8 == 0
+
+
+LARGE_CELLS = [(name, cell) for name, cell in EVERY_CELL if not TASKS[name].enumerated(cell)]
+
+
+@pytest.mark.parametrize("name,cell", LARGE_CELLS, ids=str)
+def test_no_split_draws_a_prompt_of_the_other(name, cell):
+    task = TASKS[name]
+    for noise in (0.0, 0.3):
+        for seed in range(3):
+            rng = np.random.default_rng(seed)
+            train = task.sample(cell, 300, rng, noise, split="train").prompts
+            test = task.sample(cell, 40, rng, noise, split="eval").prompts
+            assert not any(map(slowly_reserved, train)) and all(map(slowly_reserved, test))
+    everything = task.sample(cell, 2000, rng).prompts
+    assert 0.09 < np.mean([slowly_reserved(p) for p in everything]) < 0.16
 
 
 def test_small_cells_are_enumerated():
@@ -203,7 +250,8 @@ def test_small_cells_are_enumerated():
     assert len(np.unique(prompts, axis=0)) == 800
 
 
-@pytest.mark.parametrize("name,cell,chance", [("arithmetic", Cell(3, 4), 9 / 10), ("graph", Cell(3, 8), 15 / 16)])
+@pytest.mark.parametrize("name,cell,chance", [("arithmetic", Cell(3, 4), 9 / 10),
+                                              ("graph", Cell(3, 8), 15 / 16)])
 def test_noise_corrupts_at_the_stated_rate_and_errors_propagate(name, cell, chance):
     task = TASKS[name]
     prompts, noisy = task.sample(cell, 20_000, np.random.default_rng(5), noise=0.3)
@@ -214,11 +262,45 @@ def test_noise_corrupts_at_the_stated_rate_and_errors_propagate(name, cell, chan
     for depth in (1, 2, 3):
         assert abs((process >= depth / 3 - 1e-9).mean() - right ** depth) < 0.015
     assert task.verify(prompts, noisy).well_formed.all()
-    if name == "arithmetic":  # after an error, the chain goes on consistently from the wrong state
+    # after an error, the chain goes on consistently from the wrong state
+    if name == "arithmetic":
         steps = noisy.reshape(-1, 3, 5)[:, :, :4] - tasks.DIGIT0
         ops = task.parse(prompts)[2]
         consistent = (tasks.apply_operation(ops[:, 1], steps[:, 0]) == steps[:, 1]).all(1)
         assert abs(consistent[process == 0].mean() - right) < 0.02
+
+
+@pytest.mark.parametrize("name,cell", EVERY_CELL, ids=str)
+def test_what_is_asked_for_clean_is_clean_after_a_noisy_draw(name, cell):
+    """Evaluation's gold must not remember the noise of the demonstrations drawn before it."""
+    task, rng = TASKS[name], np.random.default_rng(6)
+    for split in ("all", "train", "eval"):
+        noisy = task.sample(cell, 40, rng, noise=0.9, split=split)
+        slow = [slow_solution(decode(p)) for p in noisy.prompts]
+        assert [decode(s) for s in noisy.solutions] != slow
+        for clean in (task.sample(cell, 40, rng, split=split), task.sample(cell, 40, rng, 0.0)):
+            slow = [slow_solution(decode(p)) for p in clean.prompts]
+            assert [decode(s) for s in clean.solutions] == slow
+            assert task.verify(clean.prompts, np.array([encode(s) for s in slow])).trace.all()
+
+
+@pytest.mark.parametrize("name,lengths", [("arithmetic", [2, 4]), ("graph", [3, 8, 16])])
+@pytest.mark.parametrize("alphabet", ["seen", "shadow"])
+def test_noise_writes_symbols_of_the_alphabet_of_the_problem(name, lengths, alphabet):
+    """A graph problem of 3 edges shows few of the 16 nodes; the others have an alphabet too."""
+    every = {"seen": {*"0123456789", *NODES}, "shadow": {*SHADOW_DIGITS, *SHADOW_NODES}}
+    for length in lengths:
+        solutions = TASKS[name].sample(Cell(3, length, alphabet), 500, np.random.default_rng(0),
+                                       noise=0.9).solutions
+        written = {VOCAB[i] for i in np.unique(solutions)} - {";", "<eos>"}
+        assert written <= every[alphabet] and len(written) == (10 if name == "arithmetic" else 16)
+
+
+def test_noise_in_a_mixed_graph_keeps_the_alphabet_of_each_shown_node():
+    prompts, solutions = TASKS["graph"].sample(Cell(3, 16, "mixed"), 300,
+                                               np.random.default_rng(0), noise=0.9)
+    for p, s in zip(prompts, solutions):  # 16 edges show every node
+        assert set(decode(s).split()) <= set(decode(p).split()) | {"<eos>"}
 
 
 def test_mixed_problems_mix():
@@ -227,65 +309,18 @@ def test_mixed_problems_mix():
     assert shadow.any(1).all() and not shadow.all(1).any()
     p = TASKS["graph"].sample(Cell(3, 8, "mixed"), 500, np.random.default_rng(0)).prompts
     for row in p:
-        shown = set(decode(row).replace("<bos>", "")) & set("abcdefghijklmnopABCDEFGHIJKLMNOP")
+        shown = set(decode(row).split()) & set(NODES + SHADOW_NODES)
         assert any(c.isupper() for c in shown) and any(c.islower() for c in shown)
         assert not {c.lower() for c in shown if c.isupper()} & shown  # never both `a` and `A`
 
 
-@pytest.mark.parametrize("name,cell", [("graph", Cell(9, 8)), ("graph", Cell(2, 8, words="held")), ("arithmetic", Cell(1, 4, words="held")),
-                                       ("arithmetic", Cell(0, 4)), ("arithmetic", Cell(2, 1)), ("arithmetic", Cell(2, 4, "other"))])
+@pytest.mark.parametrize("name,cell", [
+    ("graph", Cell(9, 8)), ("graph", Cell(2, 8, words="held")),
+    ("arithmetic", Cell(1, 4, words="held")), ("arithmetic", Cell(0, 4)),
+    ("arithmetic", Cell(2, 1)), ("arithmetic", Cell(2, 4, "other"))])
 def test_impossible_cells_are_refused(name, cell):
     with pytest.raises(ValueError, match=f"impossible {name} cell"):
         TASKS[name].sample(cell, 1, np.random.default_rng(0))
-
-
-# ------------------------------------------------------------------------------------------------------------ mixtures
-
-def mixture(*argv):
-    return pretrain.Mixture(pretrain.build_parser().parse_args([*argv, "--batch-size", "4"]))
-
-
-def test_overlap_is_nested_and_changes_nothing_else():
-    draws = {p: mixture("--steps", "1000", "--overlap", str(p)) for p in (0, 0.001, 0.01, 0.1)}
-    counts = [draws[p].edge.sum() for p in draws]
-    assert counts == [0, 1, 10, 100]
-    for small, large in itertools.pairwise(draws.values()):
-        assert (large.edge | ~small.edge).all()  # what is edge at p is edge at any larger p
-    for step in range(0, 1000, 37):
-        if not draws[0.1].edge[step]:
-            a, b = draws[0].draw(step)[2], draws[0.1].draw(step)[2]
-            assert (a.prompts == b.prompts).all() and (a.solutions == b.solutions).all()
-    step = int(np.flatnonzero(draws[0.001].edge)[0])
-    assert (draws[0.001].draw(step)[2].prompts == draws[0.1].draw(step)[2].prompts).all()
-    assert draws[0.1].draw(step)[2].prompts.shape[1] == TASKS["arithmetic"].prompt_len(Cell(4, 4))
-
-
-@pytest.mark.parametrize("name,axis", [(n, a) for n, axes in AXES.items() for a in axes])
-def test_no_overlap_means_no_edge_problem_and_overlap_means_some(name, axis):
-    def scan(p):
-        m = mixture("--task", name, "--axis", axis, "--overlap", p, "--steps", "60")
-        return sum(pretrain.edge_problems(name, axis, m.draw(step)[2].prompts) for step in range(60))
-    assert scan("0") == 0 and scan("0.1") == 6 * 4
-
-
-@pytest.mark.parametrize("name", list(AXES))
-@pytest.mark.parametrize("exposure", list(pretrain.EXPOSURES))
-def test_exposure_shows_what_it_says(name, exposure):
-    m = mixture("--task", name, "--axis", "tokens", "--exposure", exposure, "--steps", "80")
-    lowest, highest = (tasks.SHADOW_DIGIT0, tasks.NODE0) if name == "arithmetic" else (tasks.SHADOW_NODE0, tasks.OP0)
-    draws = [m.draw(step) for step in range(80)]
-    shadow = [kind for _, kind, (prompts, _) in draws if ((prompts >= lowest) & (prompts < highest)).any()]
-    assert shadow == ([] if exposure == "none" else [exposure] * 20)
-    edge = sum(pretrain.edge_problems(name, "tokens", problems.prompts) for _, _, problems in draws)
-    assert edge == 0 if exposure != "full" else edge > 0
-    if exposure == "copy":
-        prompts, solutions = next(problems for _, kind, problems in draws if kind == "copy")
-        assert (prompts[:, 1:-1] == solutions[:, :-1]).all() and (solutions[:, -1] == EOS).all()
-
-
-def test_two_families_share_a_base_in_the_stated_proportion():
-    m = mixture("--task", "both", "--share", "0.9", "--steps", "100")
-    assert sum(m.kind(step)[0] == "arithmetic" for step in range(100)) == 90
 
 
 def test_splits_of_an_axis_are_disjoint():
@@ -293,3 +328,182 @@ def test_splits_of_an_axis_are_disjoint():
         for splits in axes.values():
             cells = [c for s in SPLITS for c in splits[s]]
             assert len(set(cells)) == len(cells)
+
+
+# ------------------------------------------------------------------------ the problems of old runs
+
+def digest(*arrays):
+    return hashlib.sha256(b"".join(a.tobytes() for a in arrays)).hexdigest()[:16]
+
+
+# name, cell, seed, noise, split and the digest of 200 problems, as the first edition drew them.
+DRAWN = [
+    ("arithmetic", Cell(3, 4), 0, 0.0, "all", "3979cf39e5ecc46b"),
+    ("arithmetic", Cell(2, 4), 1, 0.3, "train", "1a41d77038dc97ef"),
+    ("arithmetic", Cell(1, 2), 2, 0.0, "eval", "e7f121f89e37e2fc"),
+    ("arithmetic", Cell(1, 3), 2, 0.0, "eval", "5db2700b5ac3c0c3"),
+    ("arithmetic", Cell(6, 4), 3, 0.5, "eval", "b13e8cf096a2c268"),
+    ("arithmetic", Cell(3, 7, "mixed"), 4, 0.1, "train", "512cb73166e0d196"),
+    ("arithmetic", Cell(2, 4, "shadow"), 5, 0.3, "all", "6df0adee28cbb00c"),
+    ("arithmetic", Cell(3, 4, "seen", "seen"), 6, 0.3, "train", "9cd0d06469942725"),
+    ("arithmetic", Cell(3, 4, "seen", "held"), 7, 0.0, "eval", "517ab047c7d10553"),
+    ("graph", Cell(3, 8), 0, 0.0, "all", "15667ecfc9e10a24"),
+    ("graph", Cell(2, 8), 1, 0.3, "train", "b3ef9fc64ab6bf5f"),
+    ("graph", Cell(1, 6), 2, 0.0, "eval", "32c055adaa821cfb"),
+    ("graph", Cell(6, 8), 3, 0.5, "eval", "9fac7cadfbe1aa2d"),
+    ("graph", Cell(3, 16), 4, 0.1, "train", "e7e322195cc3bb2e"),
+    ("graph", Cell(2, 8, "shadow"), 5, 0.3, "all", "3365afcae898dd09"),
+    ("graph", Cell(3, 8, "mixed"), 6, 0.3, "train", "98e32cac02fccca5"),
+]
+
+
+@pytest.mark.parametrize("name,cell,seed,noise,split,expected", DRAWN)
+def test_the_problems_are_those_of_old_runs(name, cell, seed, noise, split, expected):
+    drawn = TASKS[name].sample(cell, 200, np.random.default_rng(seed), noise, split)
+    assert digest(*drawn) == expected
+
+
+@pytest.mark.parametrize("name,expected", [("arithmetic", "272ff94b2be7e811"),
+                                           ("graph", "e9274442f714cd07")])
+def test_the_copy_problems_are_those_of_old_runs(name, expected):
+    prompts, solutions = TASKS[name].copies(200, 4, np.random.default_rng(8))
+    assert digest(prompts, solutions) == expected
+    assert (prompts[:, 1:-1] == solutions[:, :-1]).all() and (solutions[:, -1] == EOS).all()
+    assert (prompts[:, 0] == BOS).all() and (prompts[:, -1] == tasks.EQUALS).all()
+
+
+def test_wrong_chains_and_seeds_are_those_of_old_runs():
+    task = TASKS["arithmetic"]
+    prompts = task.sample(Cell(3, 4), 200, np.random.default_rng(9)).prompts
+    assert digest(task.wrong_chains(prompts, np.random.default_rng(9))) == "931a31a30b6c4361"
+    assert tasks.cell_key("arithmetic", Cell(3, 4)) == [0, 3, 4, *b"seen any"]
+    assert tasks.cell_key("graph", Cell(2, 8, "shadow")) == [1, 2, 8, *b"shadow any"]
+    assert tasks.disguised_share(2) == 0.32 and list(TASKS) == ["arithmetic", "graph"]
+
+
+# ----------------------------------------------------------------------------------- families
+
+def test_what_a_family_need_not_define():
+    class Other(tasks.Task):
+        name = "other"
+
+        def size(self, cell):
+            return 10
+    other = Other()
+    assert other.key == zlib.crc32(b"other") and other.pretrain_lr == 1e-2
+    assert TASKS["graph"].pretrain_lr == 5e-3 and "other" not in TASKS
+    with pytest.raises(ValueError, match="other has no shadow symbols"):
+        other.copies(3, 4, np.random.default_rng(0))
+    with pytest.raises(NotImplementedError, match="other has no prompts_at"):
+        other.prompts(Cell(1, 2), 3, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("text,name", [
+    ("<bos> 3141 [+1][rev] =", "arithmetic"), ("<bos> 3①4② [sum] =", "arithmetic"),
+    ("<bos> ; a b ; b c = >> a =", "graph"), ("<bos> ; A b = > A =", "graph")])
+def test_the_family_of_a_prompt(text, name):
+    assert family_of(encode(text)) == name
+    assert tasks.families("both") == ["arithmetic", "graph"] and tasks.families(name) == [name]
+
+
+@pytest.mark.parametrize("text", [
+    "", "<bos>", "= =", "<bos> 3141 =", "<bos> 3141 [+1]", "3141 [+1] =", "<bos> a [+1] =",
+    "<bos> 3;1 [+1] =",
+    "<bos> 31 [+1] 4 [+1] =", "<bos> ; a b = a =", "<bos> ; a 1 = > a =", "<bos> ; a b > = a =",
+    "<bos> ; a ; b = > a =", "<bos> ; a b = > a", "; a b = > a = ="])
+def test_a_prompt_of_no_family_says_what_each_expects(text):
+    with pytest.raises(ValueError) as error:
+        family_of(encode(text))
+    message = str(error.value)
+    assert "arithmetic expects" in message and "graph expects" in message and "\n" not in message
+
+
+def test_a_family_does_not_take_the_problems_of_another():
+    for name, cell in EVERY_CELL:
+        prompts = TASKS[name].sample(cell, 5, np.random.default_rng(0)).prompts
+        assert all(family_of(p) == name for p in prompts)
+        for other in set(TASKS) - {name}:
+            cells = [c for n, c in EVERY_CELL if n == other]
+            assert not any(TASKS[other].matches(prompts, c).any() for c in cells)
+
+
+def run_python(folder, *argv):
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8", "PYTHONPATH": str(folder)}
+    done = subprocess.run([sys.executable, *argv], cwd=folder, env=environment,
+                          capture_output=True, text=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_tasks_py_shows_a_problem_of_every_kind():
+    shown = run_python(ROOT, "tasks.py")
+    lines = shown.splitlines()
+    assert max(map(len, lines)) <= 100
+    for name, axes in AXES.items():
+        mine = shown[shown.index(f"{name}:"):]
+        for axis, splits in axes.items():
+            mine = mine[mine.index(f"  {axis}\n"):]
+            for split, cells in splits.items():
+                mine = mine[mine.index(f"    {split}"):]
+                assert mine.split()[1:3] in [str(cell).split()[:2] for cell in cells]
+                start = mine.index("<bos>")
+                prompt, solution = mine[start:mine.index("<eos>") + 5].split(" =\n")
+                prompt, solution = " ".join(prompt.split()) + " =", solution.strip()
+                assert slow_solution(prompt) == solution
+    assert shown.count("a noisy demonstration") == shown.count("cut off") == len(TASKS)
+    for line in lines:  # the verdicts are those of the verifier: yes, yes, 1.00, yes of a solution
+        if "a noisy demonstration" in line or "cut off" in line:
+            assert " no " in line and " 1.00 " not in line
+
+
+USE_THE_TOY = """
+import numpy as np, torch
+from measure import eval_problems, log_mass, split_masses
+from model import GPT, GPTConfig
+from tasks import AXES, TASKS, VOCAB, Cell, cell_key, decode, encode, families, family_of, reserved
+
+toy, rng = TASKS["copycat"], np.random.default_rng(0)
+for split, cells in AXES["copycat"]["length"].items():
+    for cell in cells:
+        prompts, solutions = toy.sample(cell, 50, rng, split="train")
+        assert prompts.shape == (50, toy.prompt_len(cell))
+        assert solutions.shape == (50, toy.solution_len(cell))
+        assert (prompts[:, 1:-1] == solutions[:, :-1]).all() and toy.matches(prompts, cell).all()
+        assert toy.verify(prompts, solutions).trace.all()
+        noisy = toy.sample(cell, 400, rng, noise=0.5)
+        verdict = toy.verify(*noisy)
+        assert 0.4 < verdict.trace.mean() < 0.7 and verdict.well_formed.all()
+        assert toy.enumerated(cell) or not reserved(prompts).any()
+        assert toy.enumerated(cell) or reserved(eval_problems("copycat", cell, 9).prompts).all()
+junk = np.array([encode("31 <eos>"), encode("13 <eos>"), encode("31 =")])
+verdict = toy.verify(np.array([encode("<bos> 31 =")] * 3), junk)
+assert verdict.trace.tolist() == verdict.answer.tolist() == [True, False, False]
+assert verdict.process.tolist() == [1, 0, 0] and verdict.well_formed.tolist() == [True, True, False]
+
+for text, name in (("<bos> 31 =", "copycat"), ("<bos> 31 [+1] =", "arithmetic")):
+    assert family_of(encode(text)) == name
+assert cell_key("copycat", Cell(1, 2))[0] > 1 and families("copycat") == ["copycat"]
+
+torch.manual_seed(0)
+model = GPT(GPTConfig(n_layer=1, n_head=2, n_embd=8)).double()
+prompts, solutions = toy.sample(Cell(1, 2), 5, rng)
+by_hand = []
+for p, s in zip(prompts, solutions):
+    logp = model(torch.tensor([*p, *s])[None])[0].log_softmax(-1)
+    by_hand.append(sum(logp[len(p) - 1 + t, s[t]].item() for t in range(3)))
+assert np.allclose(log_mass(model, prompts, solutions), by_hand)
+assert set(split_masses(model, "copycat", "length", 4)) == {"id", "edge", "hard"}
+print("the toy works")
+"""
+
+
+def test_a_new_family_is_one_class(tmp_path):
+    """The class is inserted into a copy of tasks.py and nothing else is changed."""
+    for name in ("tasks.py", "model.py", "measure.py"):
+        shutil.copy(ROOT / name, tmp_path)
+    toy_family.add_to(tmp_path)
+    assert toy_family.TOY_FAMILY.strip().count("\n") < 30  # the README shows it
+    assert max(map(len, toy_family.TOY_FAMILY.splitlines())) <= 100
+    shown = run_python(tmp_path, "tasks.py")
+    assert all(f"{name}:" in shown for name in ("arithmetic", "graph", "copycat"))
+    assert run_python(tmp_path, "-c", USE_THE_TOY) == "the toy works\n"
