@@ -256,8 +256,8 @@ class Task:
         return zlib.crc32(self.name.encode())
 
     def prompts_at(self, cell, index):
-        raise NotImplementedError(f"{self.name} has no prompts_at, which a cell of fewer than "
-                                  f"{self.ENUMERATED_BELOW} problems needs: {cell!r}")
+        raise ValueError(f"{self.name} has no prompts_at, which a cell of fewer than "
+                         f"{self.ENUMERATED_BELOW} problems needs: {cell!r}")
 
     def prompts(self, cell, n, rng):
         """n random prompts [n, P] of a cell."""
