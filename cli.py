@@ -460,7 +460,7 @@ def record_table(records, models, args):
         rows.append([r["split"], r["cell"] + "*" * small, r["model"], *numbers_of(r)])
         if "sampled" in r:
             found = [f"{r['sampled'][k]:.3f}" if k in r["sampled"] else "" for k in ("1", *SHOWN)]
-            rows.append(["", "", f"  sampled, {args.samples} each", *found, "", "", ""])
+            rows.append(["", "", f"sampled, {args.samples} each", *found, "", "", ""])
     header = ["split", "cell", "model", "pass@1 = mass", *(f"@{k}" for k in SHOWN),
               "fell", "stop", "entropy"]
     lines = [f"\n{task}, {axis} axis: exact pass@k at temperature {args.temperature:g}, "
