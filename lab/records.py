@@ -176,8 +176,9 @@ def new_run(question, row):
 
 
 def belongs(row, masses):
-    """Whether a row's numbers are those of these masses [n]."""
-    same_mass = abs(np.exp(masses.astype(np.float64)).mean() - float(row["mass"])) < 1e-5
+    """Whether a row's numbers are those of these masses [n]. (One checkpoint measured on two
+    machines is rounded differently: up to 1e-4 where sampling is cold.)"""
+    same_mass = abs(np.exp(masses.astype(np.float64)).mean() - float(row["mass"])) < 1e-3
     return len(masses) == int(row["prompts"]) and same_mass
 
 
