@@ -1,9 +1,17 @@
 """Does resetting the reference carry GRPO beyond its limit?
 
-GRPO with a KL of strength 1 to its end, with the reference kept, and with the reference and the
-optimizer reset twice on the way.
+With a KL in the reward GRPO has an end, set by its base. ProRL (2505.24864) resets the reference
+and the optimizer now and then, and goes on. GRPO with a KL of strength 1 to its end: once with the
+reference kept, once with two resets on the way, at the same number of steps.
+
+Rule: no claim, a table. Decided before the runs of the first study, 2026-11-21; seeds 0 to 2.
 """
+from lab import draw
 from lab.jobs import SETTLED, chain, pretraining, seeds, settled, tuning
+from lab.judge import arms_by, compared
+
+ORDER = 21
+CLAIM = "A reference that is reset, or kept"
 
 
 def jobs(args):
@@ -17,3 +25,11 @@ def jobs(args):
                 tuning(args, base, "resets", flags, args.law_steps)]
         found += chain(args, base, arms)
     return found
+
+
+def verdicts(runs):
+    return [compared(CLAIM, "method", arms_by(runs, "method"))]
+
+
+def figure(runs):
+    return draw.changes(arms_by(runs, "method"), CLAIM)
