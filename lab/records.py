@@ -202,10 +202,11 @@ def read_csv(path, columns, remedy):
         raise CommandError(f"{path}: is not there; {remedy}")
     try:
         with open(path, newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+            reader = csv.DictReader(file)
+            rows = list(reader)
     except (csv.Error, UnicodeDecodeError) as error:
         raise CommandError(f"{path}: is damaged ({error}); {remedy}") from None
-    missing = set(columns) - set(rows[0] if rows else ())
+    missing = set(columns) - set(reader.fieldnames or ())
     if missing:
         raise CommandError(f"{path}: has no column {min(missing)}; {remedy}")
     return rows

@@ -7,6 +7,7 @@ A file holds, in this order: a docstring whose first line is the question, then 
 and the rule by which it is decided, with its date; `jobs(args)`, what to run (lab/jobs.py);
 `verdicts(runs)`, a list of lab.judge.Verdict; `figure(runs)`, a matplotlib Figure or None. A
 question that looks at the runs of another one imports its jobs: `from questions.dose import jobs`.
+It may have `summary(runs)`, a text for the terminal in place of its verdicts.
 """
 import importlib
 import pkgutil
