@@ -6,6 +6,7 @@ Okabe and Ito's colours, which colour-blind readers can tell apart, and marker o
 the same again. Intervals are the Student t intervals over seeds that lab/judge.py judges by.
 """
 import importlib.util
+import os
 from typing import NamedTuple
 
 import numpy as np
@@ -44,6 +45,7 @@ def save(make, runs, path):
     with matplotlib.rc_context(STYLE):
         figure = make(runs)
         if figure is not None:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
             figure.savefig(path)
     return figure is not None
 
@@ -108,7 +110,9 @@ def changes(arms, title):
                 ax.errorbar([mean], [y], xerr=[[down], [up]], color=ORANGE, marker="^", ms=5,
                             capsize=2)
         ax.axvline(0, color=BLACK, lw=0.8)
-        ax.set(title=f"change of mass on {split}", yticks=rows)
+        low, high = ax.get_xlim()  # at least 5 points wide, so that dust does not look like a change
+        ax.set(title=f"change of mass on {split}", yticks=rows,
+               xlim=(min(low, -0.05), max(high, 0.05)))
     axes[0, 0].set_yticklabels([label for label, _, _ in arms])
     figure.suptitle(f"{title} (± 95 % over seeds)")
     return figure

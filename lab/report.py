@@ -80,7 +80,6 @@ def gather(folder, questions, modules):
 def picture(folder, name, module, runs):
     """Draw folder/NAME/NAME.png; one that nothing supports any more is taken away."""
     path = picture_path(folder, name)
-    os.makedirs(os.path.dirname(path), exist_ok=True)
     if not draw.save(module.figure, runs, path) and os.path.exists(path):
         os.remove(path)
 

@@ -131,9 +131,9 @@ def half_dose(doses, effects, least=0.02):
 def before_and_after(runs):
     """Exact mass on the edge, the base's and after GRPO on it: mean [lowest, highest seed]."""
     claim = "Mass on edge before and after GRPO on edge"
-    places, doses = places_and_doses(runs)
+    doses = sorted({r.overlap for r in runs})
     table = [["edge of", *(f"overlap {dose:g}: base → GRPO" for dose in doses)]]
-    for place in places:
+    for place in places():
         row = [place]
         for dose in doses:
             these = [r for r in runs if (r.place, r.overlap) == (place, dose)
@@ -154,9 +154,9 @@ def arrow(runs):
 
 def grid(runs):
     """What ran, with the base's mass on id and what the oracle reaches."""
-    places, doses = places_and_doses(runs)
+    doses = sorted({r.overlap for r in runs} | set(OVERLAPS))
     table = [["cell", *(f"overlap {dose:g}" for dose in doses), "oracle on edge"]]
-    for place in places:
+    for place in places():
         here, row = [r for r in runs if r.place == place], [place]
         for dose in doses:
             these = [r for r in here if r.overlap == dose]
@@ -185,10 +185,8 @@ def after_each_arm(runs):
     return as_table("Exact mass after each arm", table, runs)
 
 
-def places_and_doses(runs):
-    """Every cell of the study, and the doses of which there is a run."""
-    places = [f"{task} {axis}" for task in AXES for axis in AXES[task]]
-    return places, sorted({r.overlap for r in runs} | set(OVERLAPS))
+def places():
+    return [f"{task} {axis}" for task in AXES for axis in AXES[task]]
 
 
 def as_table(claim, table, runs, note=""):

@@ -72,10 +72,11 @@ def figure(runs):
     ax = axes[0, 0]
     for (place, these), mark in zip(group(bases, lambda r: r.place).items(), draw.MARKS):
         ax.plot([max(expected(r), 1e-9) for r in these],
-                [r.gain("grpo-edge", "edge", 64) for r in these], mark, label=place)
+                [r.gain("grpo-edge", "edge", 64) for r in these], mark, color=draw.ORANGE,
+                label=place)
     ax.axvline(1, color=draw.GREY, ls=":", label="one right sample")
     ax.set(xscale="log", xlabel="right samples to expect, at 1e-9 if fewer (one point per base)",
            ylabel="gain of pass@64 on edge")
     ax.legend(fontsize=7)
-    fig.suptitle("GRPO takes off where it can expect to see a right sample")
+    fig.suptitle("Does GRPO take off where it can expect to see a right sample?")
     return fig

@@ -27,23 +27,23 @@ def verdicts(runs):
 
 def more_than_sharpening(runs, arm, split):
     claim = f"More than sharpening: {arm} on {split}"
-    words, left_out, seeds = [], 0, 0
+    words, most = [], 0
+    there = cells([r for r in runs if comparable(r, arm, split)])
     table = [["cell", "base pass@1", *(f"pass@{k}" for k in TRIES), "this cell", "seeds"]]
-    for label, these in cells([r for r in runs if comparable(r, arm, split)]).items():
-        if np.mean([r.reach("base", split) for r in these]) < NO_MASS:
-            left_out += 1
+    for label, these in there.items():
+        if not alive(these, split):
             continue
         more = [by_seed(these, lambda r: beyond(r, arm, split, k)) for k in TRIES]
         words.append(some([decide(values, yes=above(POINTS), no=below(POINTS))
                            for values in more]))
-        seeds = max(seeds, len(these))
+        most = max(most, len(these))
         table.append([label, pm(by_seed(these, lambda r: r.reach("base", split)), "p"),
                       *map(pm, more), words[-1], str(n_seeds(these))])
-    note = ""
+    note, left_out = "", len(there) - len(words)
     if left_out:
         note = (f"Left out: {left_out} cells whose base has less than {NO_MASS:g} there, nothing "
                 "to sharpen.")
-    return Verdict(claim, unanimous(words), tally(words), table if words else [], seeds, note)
+    return Verdict(claim, unanimous(words), tally(words), table if words else [], most, note)
 
 
 def comparable(run, arm, split):
@@ -52,28 +52,29 @@ def comparable(run, arm, split):
         run.has(name, split=split) for name in run.colder()) > 1
 
 
+def alive(runs, split):
+    return np.mean([r.reach("base", split) for r in runs]) >= NO_MASS
+
+
 def beyond(run, arm, split, k):
     return run.reach(arm, split, k) - run.at_best_temperature(split, k)
 
 
 def figure(runs):
     """The tuned model minus the base at its best temperature, a line per cell of the grid."""
+    if not any(comparable(r, arm, split) for r in runs for arm, split in PAIRS):
+        return None
     fig, axes = draw.panels(1, 2, 3.2, sharey=True)
-    drawn = 0
     for ax, (arm, split) in zip(axes[0], PAIRS):
-        there = [r for r in runs if comparable(r, arm, split)
-                 and r.reach("base", split) >= NO_MASS]
-        for these in cells(there).values():
+        there = cells([r for r in runs if comparable(r, arm, split)])
+        for these in [these for these in there.values() if alive(these, split)]:
             ax.plot(TRIES, [np.mean([beyond(r, arm, split, k) for r in these]) for k in TRIES],
                     color=draw.ORANGE, marker="^", ms=4, lw=0.8)
-            drawn += 1
         ax.axhline(0, color=draw.BLACK, lw=0.8)
         ax.axhspan(-POINTS, POINTS, color=draw.GREY, alpha=0.2, lw=0)
         ax.set_xscale("log", base=2)
         ax.set(title=f"{draw.LOOK[arm].label}, asked about {split}", xlabel="k", xticks=TRIES,
                xticklabels=TRIES)
-    if not drawn:
-        return None
     axes[0, 0].set_ylabel("pass@k beyond the cold base's")
     fig.suptitle("What GRPO adds to the base at its best temperature (a line per cell, mean over "
                  "seeds; grey: ±2 points)")
