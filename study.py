@@ -156,6 +156,9 @@ def main(argv=None):
     if args.publish:
         publish(args.questions, args)
     if args.publish or args.report:
+        if not os.path.isdir(RESULTS):
+            raise cli.CommandError(f"{RESULTS}: there is no such folder here; python study.py is "
+                                   "to be run where study.py lies")
         return print(f"wrote {report.write(RESULTS, questions)}")
     if args.axis not in AXES[args.task]:
         raise cli.CommandError(f"--axis {args.axis}: {args.task} has {', '.join(AXES[args.task])}")

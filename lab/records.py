@@ -160,11 +160,13 @@ def read(folder):
                 raise CommandError(f"{arrays}: its masses of {key} are not those that runs.csv "
                                    f"speaks of; {remedy}")
             cells = run.masses.setdefault((row["arm"], row["split"]), {})
-            cells[row["cell"]] = masses[key].astype(np.float64)
+            cells[row["cell"]] = masses.pop(key).astype(np.float64)
     except (ValueError, TypeError, AttributeError) as error:
         if isinstance(error, CommandError):
             raise
         raise CommandError(f"{table}: is damaged ({error}); {remedy}") from None
+    if masses:
+        raise CommandError(f"{table}: has no row of {min(masses)}, which masses.npz has; {remedy}")
     if os.path.exists(steps_table):
         add_steps(runs, read_csv(steps_table, STEP_COLUMNS, remedy), steps_table, remedy)
     mark_tripwires(runs.values())
@@ -203,12 +205,16 @@ def read_csv(path, columns, remedy):
     try:
         with open(path, newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
-            rows = list(reader)
+            header, rows = reader.fieldnames or [], list(reader)
     except (csv.Error, UnicodeDecodeError) as error:
         raise CommandError(f"{path}: is damaged ({error}); {remedy}") from None
-    missing = set(columns) - set(reader.fieldnames or ())
+    missing = set(columns) - set(header)
     if missing:
         raise CommandError(f"{path}: has no column {min(missing)}; {remedy}")
+    for i, row in enumerate(rows, 2):
+        if None in row or None in row.values():
+            raise CommandError(f"{path}: is damaged (line {i} has another number of columns); "
+                               f"{remedy}")
     return rows
 
 
