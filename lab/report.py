@@ -63,9 +63,11 @@ def text(folder, questions):
 
 
 def in_order(questions):
-    """{name: module} of every question, by its ORDER, those without one last."""
-    modules = {name: questions.load(name) for name in questions.names()}
-    return dict(sorted(modules.items(), key=lambda item: getattr(item[1], "ORDER", 100)))
+    """{name: module} of the questions, by their ORDER, those that have none last. One whose ORDER
+    is None is a reader's own, and not in the report."""
+    order = {name: getattr(questions.load(name), "ORDER", 100) for name in questions.names()}
+    listed = [name for name in order if order[name] is not None]
+    return {name: questions.load(name) for name in sorted(listed, key=lambda name: order[name])}
 
 
 def gather(folder, questions, modules):
@@ -131,8 +133,8 @@ def what_ran(runs_of):
             table.append([f"[{name}](#{name})", "not run", "", "", "", ""])
             continue
         mass = [r.reach("base", "id") for r in runs if r.has("base", split="id")]
-        tripped = [f"⚠ {label}: {these[0].trips}" for label, these in cells(runs).items()
-                   if these[0].trips]
+        tripped = [f"⚠ {these[0].place}, overlap {these[0].overlap:g}: {these[0].trips}"
+                   for these in cells(runs).values() if these[0].trips]
         table.append([f"[{name}](#{name})", str(len(group(runs, lambda r: r.chain))),
                       str(n_seeds(runs)), str(len(cells(runs))),
                       f"{probability(np.min(mass))}, {probability(np.max(mass))}" if mass else "-",

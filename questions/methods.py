@@ -97,8 +97,8 @@ def methods_differ(runs):
               "p (permutation)", "this cell"]]
     for place, these in group(runs, lambda r: r.place).items():
         arms = methods(these, rl=True).values()
-        complete = [r for r in these if arms and r.has(*arms, split="id")]
-        if not complete:
+        complete = [r for r in these if r.has(*arms, split="id")]
+        if len(arms) < 2 or not complete:
             continue
         x = np.array([[r.reach(arm, "id") for arm in arms] for r in complete])  # [seeds, methods]
         between, within, p = spread(x)

@@ -22,6 +22,7 @@ from lab.judge import (POINTS, Verdict, above, below, by_seed, decide, every, gr
                        n_seeds, pm)
 from tasks import AXES, SPLITS
 
+ORDER = None                       # a reader's own: not in the published report
 ARMS = {"base": "base", "grpo-id": "GRPO on id", "grpo-edge": "GRPO on edge"}
 KS = [2 ** i for i in range(21)]   # of the curves
 SHOWN_KS = [1, 64, 1024]           # of the table

@@ -60,7 +60,7 @@ def figure(runs):
         values = [by_seed(these, lambda r: r.reach(arm, "edge")) for these in places.values()]
         at = [x + 0.12 * (i - 1) for x in range(len(places))]
         draw.bars(axes[0, 0], at, values, draw.LOOK[arm], limits=(0, 1), ls="")
-    axes[0, 0].axhline(BORDER, color=draw.GREY, ls=":", label=f"{BORDER:g}")
+    axes[0, 0].axhline(BORDER, color=draw.GREY, ls=":", label=f"the border, {BORDER:g}")
     axes[0, 0].set(ylabel="exact mass on edge", xticks=range(len(places)), ylim=(-0.03, 1.03),
                    xticklabels=[place.replace(" ", "\n") for place in places])
     axes[0, 0].legend()

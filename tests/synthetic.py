@@ -157,7 +157,7 @@ def whole_study(lift=1.0, n=2):
     law = seeds(k1(0.3, shift(3.3 * lift)), k1(1, shift(lift)), k3(1, by_hyperbolic_law(1)),
                 no_kl(to(0.99)), n=n, question="law")
     for run in law:
-        run.steps = step_rows(run.seed, share=lift)
+        run.steps = [{**row, "chain": run.chain} for row in step_rows(run.seed, share=lift)]
     both = [no_kl(shift(lift)), k1(1, shift(lift))]
     rewards = [tuned(f"reward={reward}", shift(lift / 2), reward=reward)
                for reward in ("answer", "random")]
