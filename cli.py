@@ -106,6 +106,15 @@ positive = number(float, above=0)
 nonnegative = number(float, 0)
 
 
+def add_task_flags(parser, task=None, axis=None, whose=None):
+    """--task and --axis, with these defaults, or with a word on whose they are by default."""
+    otherwise = f" (default: {whose})" if whose else ""
+    parser.add_argument("--task", choices=[*TASKS, "both"], default=task,
+                        help=f"task family{otherwise}")
+    parser.add_argument("--axis", choices=sorted({a for t in TASKS.values() for a in t.axes}),
+                        default=axis, help=f"which axis has id, edge and hard cells{otherwise}")
+
+
 def add_run_flags(parser, eval_every, log_every):
     """The flags that every training script has in common."""
     add = parser.add_argument
@@ -512,6 +521,12 @@ def interrupted(script, step, steps, path):
     return 130
 
 
+def diverged(step, error, path):
+    """The CommandError for a step whose loss or gradient is not finite."""
+    return CommandError(f"step {step}: {error}; stopped, {path} keeps the last good checkpoint "
+                        "(try a lower --lr)")
+
+
 class Log:
     """A run's numbers: every step to a CSV beside the checkpoint, one dense line to the terminal,
     with an ETA.
@@ -522,7 +537,7 @@ class Log:
     TIMING = ("tokens_per_s", "seconds")  # the only columns that differ between two equal runs
 
     def __init__(self, checkpoint, columns, steps, start=0, seconds=0.0):
-        path = os.path.splitext(checkpoint)[0] + ".csv"
+        path, self.checkpoint = os.path.splitext(checkpoint)[0] + ".csv", checkpoint
         self.columns, self.steps, self.first = ["step", *columns, *self.TIMING], steps, start
         self.seconds_before, self.began = seconds, time.perf_counter()
         self.last_row = self.last_line = self.began
@@ -547,16 +562,18 @@ class Log:
         pace = (time.perf_counter() - self.began) / max(1, step - self.first)
         return pace * (self.steps - step)
 
-    def announce(self, path, start, save):
-        """Say where the run begins, and make sure that from its first moment there is a checkpoint
-        to load."""
-        if start:
-            print(f"resumed at step {start}/{self.steps}", flush=True)
-        elif os.path.exists(path):
-            print(f"note: {path} exists; its CSV starts anew now, and it is replaced\n"
-                  "at this run's first save (--resume would continue it)", flush=True)
-        if not os.path.exists(path):
-            save(start)
+    def announce(self, command, what, save):
+        """Say which run begins, and where, and make sure that from its first moment there is a
+        checkpoint to load."""
+        print(f"{fold(command)}\n{textwrap.fill(what, WIDTH)}", flush=True)
+        if self.first:
+            print(f"resumed at step {self.first}/{self.steps}", flush=True)
+        elif os.path.exists(self.checkpoint):
+            note = (f"note: {self.checkpoint} exists; its CSV starts anew now, and it is replaced "
+                    "at this run's first save (--resume would continue it)")
+            print(textwrap.fill(note, WIDTH), flush=True)
+        if not os.path.exists(self.checkpoint):
+            save(self.first)
 
     def print(self, step, parts):
         """The line of a step: as many of its parts, the most important first, as fit 100 columns
