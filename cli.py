@@ -326,7 +326,8 @@ def add_knobs(parser, method):
         try:
             fits = value is None or own.choices is None or value in own.choices
             fits = fits and (own.kind is not bool or isinstance(value, bool))
-            value = options["type"](str(value)) if "type" in options else value
+            if value is not None and "type" in options:
+                value = options["type"](str(value))
         except argparse.ArgumentTypeError:
             fits = False
         if not fits:
