@@ -18,7 +18,6 @@ right answers is measured, on prompts that no training ever draws. The KLs are n
 import copy
 import math
 import os
-import textwrap
 
 import torch
 
@@ -26,7 +25,7 @@ import cli
 import variants
 from measure import mean_masses
 from model import load_checkpoint, save_checkpoint
-from tasks import AXES, SPLITS, TASKS
+from tasks import AXES, SPLITS
 
 TRAIN_ON = {"id": ["id"], "edge": ["edge"], "hard": ["hard"], "mix": ["id", "edge"]}
 LOGGED = ("reward", "id", "edge", "hard", "kl", "zero_std", "entropy", "clip", "grad", "stop",
@@ -41,17 +40,14 @@ def build_parser(argv=()):
     add("--init", metavar="CKPT", help="checkpoint to start from; it is also the reference")
     add("--method", metavar="NAME", default="grpo",
         help="grpo, or the name of a file in variants/; list: show them all")
-    add("--task", choices=[*TASKS, "both"], help="task family to train on (default: the base's)")
-    add("--axis", choices=sorted({a for axes in AXES.values() for a in axes}),
-        help="axis (default: the base's)")
+    cli.add_task_flags(p, whose="the base's")
     add("--train-on", choices=list(TRAIN_ON), default="id",
         help="cells to draw prompts from; mix is id and edge in equal parts")
     add("--depths", type=cli.count, nargs="+", metavar="D",
         help="instead: all cells of the axis with these depths, of whatever split")
     add("--steps", type=cli.count, default=60, help="training steps")
     add("--lr-decay", action="store_true", help="let the rate fall linearly to zero")
-    add("--out", default="runs/grpo.pt", metavar="FILE",
-        help="checkpoint to write; its .csv holds every step")
+    add("--out", default="runs/grpo.pt", metavar="FILE", help="checkpoint to write, beside a .csv")
     add("--keep-every", type=cli.natural, default=0, metavar="N",
         help="also keep a checkpoint of every Nth step, as NAME.step0020.pt; 0: none")
     cli.add_run_flags(p, eval_every=10, log_every=10)
@@ -80,8 +76,7 @@ def training_cells(task, axis, train_on, depths=None):
 def starting_point(args, saved):
     """(policy, reference, the base's flags)."""
     if saved is None and args.init is None:
-        raise cli.CommandError("--init: name the pretrained checkpoint to start from "
-                               "(python pretrain.py makes one)")
+        raise cli.CommandError("--init: name a pretrained checkpoint (pretrain.py makes one)")
     policy, extra = saved or load_checkpoint(args.init)
     reference = copy.deepcopy(policy)
     if saved is not None:
@@ -114,8 +109,7 @@ def learning_rate(args, method, done):
 
 @cli.script
 def main(argv=None):
-    argv = cli.arguments(argv)
-    parser = build_parser(argv)
+    parser = build_parser(cli.arguments(argv))
     args, saved = cli.parse(parser, argv)
     if args.method == "list":
         return print("\n".join(map(variants.describe, variants.names())))
@@ -145,11 +139,9 @@ def main(argv=None):
                         optimizer=optimizer.state_dict(), method=method.state(),
                         reference=reference.state_dict())
 
-    cells = ", ".join(sorted({str(c) for _, c in method.tasks}))
-    print(cli.fold(command) + "\n" + textwrap.fill(
-        f"{policy.n_parameters():,} parameters on {device.type}, {method.prompts_per_step} prompts "
-        f"x {method.group_size} completions a step, on {cells}", 100), flush=True)
-    log.announce(args.out, done, save)
+    log.announce(command, f"{policy.n_parameters():,} parameters on {device.type}, "
+                 f"{method.prompts_per_step} prompts x {method.group_size} completions a step, on "
+                 + ", ".join(sorted({str(cell) for _, cell in method.tasks})), save)
     log.steps = expected_steps(args, done, method.rollouts)
     with cli.stop_signals() as stopped:
         while done < log.steps:
@@ -157,8 +149,7 @@ def main(argv=None):
             try:
                 groups, numbers = method.step(optimizer)
             except FloatingPointError as error:
-                raise cli.CommandError(f"step {done + 1}: {error}; stopped, {args.out} keeps the "
-                                       "last good checkpoint (try a lower --lr)") from None
+                raise cli.diverged(done + 1, error, args.out) from None
             done += 1
             # how far, and how well
             log.steps = expected_steps(args, done, method.rollouts)

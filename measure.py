@@ -3,17 +3,12 @@
 Every prompt has one accepted solution, so a model's probability of answering right is a product of
 next-token probabilities, read off one teacher-forced forward pass:
 
-    Q(x) = prod_t p(solution_t | prompt, solution_<t)       log Q in float64: the log mass
+    Q(x) = prod_t p(solution_t | prompt, solution_<t)       the mass; log Q in float64
     pass@k = 1 - (1 - Q)^k                                  for any k, without a sample
 
 so "the model cannot do this" (Q = 1e-12) and "nobody sampled it yet" (Q = 1e-4) are two different
 numbers. Published studies (2504.13837 and what followed) estimate pass@k from at most about a
 thousand samples; that unbiased estimate (Chen et al. 2107.03374, eq. 1) is here too, as a check.
-
-The second half asks, after 2504.13837, whether post-training added reach or only efficiency: which
-prompts are within reach of one model and not of the other, what a perfect sharpener would still
-have to win, and what the base would reach if it were merely sampled as cold as the tuned model is.
-Only what speaks of a model's own samples is sampled.
 
 >>> exact_pass_at_k(np.log([0.5, 1e-12]), 2)
 array([7.5e-01, 2.0e-12])
@@ -21,7 +16,6 @@ array([7.5e-01, 2.0e-12])
 array(0.5)
 """
 import math
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -32,14 +26,19 @@ from tasks import AXES, EOS, SPLITS, TASKS, cell_key
 EVAL_SEED = 20251015  # fixes the evaluation prompts: the same for every model, seed and mixture
 KS = (1, 4, 16, 64, 256, 1024, 2 ** 20)
 FELL = 1e-6           # a log mass that drops by less has only been rounded differently
+TRIES = 256           # for "solvable" and for the efficiency gap, as in 2504.13837
+THRESHOLDS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-6)
 
 
 # ------------------------------------------------------------------------------------ exact mass
 
 @torch.no_grad()
 def solution_logp(model, prompts, solutions, temperature=1.0, chunk=2048):
-    """Exact log-probability [n, S] (float64) of each token of solutions [n, S], given all that
-    precedes it. At temperature 0, greedy decoding: 0.0 or -inf."""
+    """Exact log-probability [n, S] (float64) of each token of solutions [n, S] after prompts [n, P]
+    and the solution's tokens before it, under the T-scaled softmax. Integer arrays or tensors.
+
+    Every column is scored: a PAD is an ordinary token. At temperature 0 (greedy) it is 0.0 or -inf.
+    """
     device = next(model.parameters()).device
     prompts = torch.as_tensor(prompts, device=device)
     tokens = torch.cat([prompts, torch.as_tensor(solutions, device=device)], dim=1)
@@ -49,12 +48,8 @@ def solution_logp(model, prompts, solutions, temperature=1.0, chunk=2048):
 
 
 def log_mass(model, prompts, solutions, temperature=1.0, chunk=2048):
-    """Exact log-probability [n] (float64) that the model writes the solution: the sum over tokens.
-
-    prompts [n, P], solutions [n, S]: integer arrays or tensors. Every column of the solution is
-    scored, so a PAD there is an ordinary token. At temperature T it is the mass under the T-scaled
-    softmax; at 0, greedy decoding: 0.0 or -inf.
-    """
+    """Exact log-probability [n] (float64) that the model writes the whole solution: see
+    `solution_logp`, whose sum over tokens it is."""
     return solution_logp(model, prompts, solutions, temperature, chunk).sum(1)
 
 
@@ -64,6 +59,16 @@ def step_log_mass(model, task, prompts, solutions, temperature=1.0):
     logp = solution_logp(model, prompts, solutions, temperature)
     ends = [*TASKS[task].layout(prompts)[0][:-1], solutions.shape[1]]
     return np.diff(logp.cumsum(1)[:, np.array(ends) - 1], axis=1, prepend=0)
+
+
+def step_chains(task, cell, problems):
+    """{prefix: chains [n, S]} whose steps are measured: the solutions are "right"; "corrupted" is
+    an error in the first state, followed through (from depth 2 on)."""
+    chains = {"right": problems.solutions}
+    if cell.depth > 1:
+        rng = np.random.default_rng(EVAL_SEED)
+        chains["corrupted"] = TASKS[task].wrong_chains(problems.prompts, rng)
+    return chains
 
 
 def exact_pass_at_k(log_mass, k):
@@ -122,31 +127,38 @@ def split_masses(model, task, axis, n, temperature=1.0, splits=SPLITS):
 
 def mean_masses(model, tasks, axis, n, temperature=1.0, splits=SPLITS):
     """{split: mean exact mass}, cells weighing alike, over task names: the numbers of a log."""
-    masses = [split_masses(model, task, axis, n, temperature, splits) for task in tasks]
-    return {split: float(np.mean([np.exp(m).mean() for by_split in masses
-                                  for m in by_split[split].values()])) for split in splits}
+    means = {split: [] for split in splits}
+    for task in tasks:
+        for split, cells in split_masses(model, task, axis, n, temperature, splits).items():
+            means[split] += [np.exp(log_masses).mean() for log_masses in cells.values()]
+    return {split: float(np.mean(values)) for split, values in means.items()}
+
+
+def written(completions):
+    """[n, N] bool: True up to and including the first EOS of completions [n, N], a tensor."""
+    is_eos = (completions == EOS).int()
+    return is_eos.cumsum(1) - is_eos == 0
 
 
 def sampled(model, problems, task, samples, temperature, generator):
     """Draw `samples` completions of each prompt: (number right [n], share of samples that ended,
-    entropy in nats per token)."""
+    surprise in nats per token written, which estimates the entropy)."""
     prompts = torch.as_tensor(problems.prompts, device=next(model.parameters()).device)
     right, ended, surprise, tokens = [], 0, 0.0, 0
     for rows in prompts.split(max(1, 4096 // samples)):
         room = problems.solutions.shape[1]
         completions, logp = generate(model, rows, room, temperature, samples, generator)
-        repeated = rows.repeat_interleave(samples, dim=0).cpu().numpy()
-        completions = completions.cpu().numpy()
-        verdict = TASKS[task].verify(repeated, completions)
-        right.append(verdict.trace.reshape(-1, samples).sum(1))
-        is_eos = completions == EOS
-        ended += is_eos.any(1).sum()
-        tokens += int((is_eos.cumsum(1) - is_eos == 0).sum())
-        surprise -= float(logp.sum())
-    return np.concatenate(right), float(ended / (len(prompts) * samples)), surprise / tokens
+        repeated = rows.repeat_interleave(samples, dim=0).cpu()
+        trace = TASKS[task].verify(repeated, completions.cpu()).trace
+        right.append(trace.reshape(-1, samples).sum(1))
+        ended += int((completions == EOS).any(1).sum())
+        surprise -= float(logp.sum())  # after EOS it is 0
+        tokens += int(written(completions).sum())
+    return np.concatenate(right), ended / (len(prompts) * samples), surprise / tokens
 
 
 # ---------------------------------------------------------------------------- reach or efficiency?
+# The questions of 2504.13837. Only what speaks of a model's own samples is sampled.
 
 def solvable_mass(k, chance=0.5):
     """The mass Q of right answers at which k tries succeed with that chance: 1 - (1 - Q)^k.
@@ -170,7 +182,7 @@ def coverage(base, tuned, threshold):
     return {name: float(part.mean()) for name, part in parts.items()}
 
 
-def efficiency_gap(base, tuned, k=256):
+def efficiency_gap(base, tuned, k=TRIES):
     """[n]: the base's exact pass@k minus the tuned model's exact pass@1, from log masses [n]
     (2504.13837's Delta_SE, per prompt): what a perfect sharpener would still have to win.
 
@@ -178,6 +190,18 @@ def efficiency_gap(base, tuned, k=256):
     array([0.5])
     """
     return exact_pass_at_k(base, k) - exact_pass_at_k(tuned, 1)
+
+
+def reach(base, tuned):
+    """What log masses base and tuned [n] say of it: coverage where 256 tries are even odds and at
+    each of the THRESHOLDS, and the mean efficiency gap with its bootstrap interval."""
+    thresholds = {f"{TRIES} tries": solvable_mass(TRIES), **{f"{t:g}": t for t in THRESHOLDS}}
+    gap = efficiency_gap(base, tuned)
+    low, high = map(float, bootstrap(gap))
+    return {"coverage": {name: coverage(base, tuned, t) for name, t in thresholds.items()},
+            "gap": {"base": float(exact_pass_at_k(base, TRIES).mean()),
+                    "tuned": float(exact_pass_at_k(tuned, 1).mean()),
+                    "gap": float(gap.mean()), "low": low, "high": high}}
 
 
 @torch.no_grad()
@@ -194,9 +218,7 @@ def score(model, tokens, start, temperature=1.0, chunk=2048):
         every = log_softmax(logits, temperature).cpu().double()
         logp.append(every.gather(-1, rows[:, start:, None].cpu()).squeeze(-1))
         entropy.append(-(every.exp() * every).sum(-1))
-    is_eos = (tokens[:, start:] == EOS).cpu().int()
-    mask = (is_eos.cumsum(1) - is_eos == 0).double()
-    return torch.cat(logp), torch.cat(entropy), mask
+    return torch.cat(logp), torch.cat(entropy), written(tokens[:, start:]).cpu().double()
 
 
 def perplexity(model, tokens, start, temperature=1.0):
@@ -217,14 +239,31 @@ def draw(model, problems, temperature, seed):
     return torch.cat(rows)
 
 
-def sampling_entropy(model, cells, temperature, seed=0):
-    """Nats per token that the model writes at that temperature: the mean over cells (a list of
-    Problems).
+def perplexities(base, tuned, cells, temperature, seed):
+    """{who on whose completions: {quantile: perplexity}}, over cells (list of Problems): is what a
+    model writes, or the solution (gold), something that the base might have written?"""
+    ours, theirs = ([draw(model, problems, temperature, seed) for problems in cells]
+                    for model in (base, tuned))
+    gold = [torch.as_tensor(np.hstack(problems), device=ours[0].device) for problems in cells]
+    pairs = {"base on its own": (base, ours), "base on tuned's": (base, theirs),
+             "tuned on its own": (tuned, theirs),
+             "base on gold": (base, gold), "tuned on gold": (tuned, gold)}
+    starts = [problems.prompts.shape[1] for problems in cells]
+    found = {}
+    for key, (model, texts) in pairs.items():
+        values = [perplexity(model, *text, temperature) for text in zip(texts, starts)]
+        quantiles = np.quantile(np.concatenate(values), [0.1, 0.5, 0.9]).tolist()
+        found[key] = dict(zip(("10%", "median", "90%"), quantiles))
+    return found
 
-    The contexts are sampled, one completion per prompt; the entropy in each is exact, which varies
-    less than the surprise of the token sampled there. Every temperature gets the same random
-    numbers, so that the difference of two is not their noise: with 256 prompts a cell, another seed
-    moves the matched temperature by 0.3 % (standard deviation, trained base and GRPO).
+
+def sampling_entropy(model, cells, temperature, seed=0):
+    """Nats per token that the model writes at that temperature: the mean over cells (list of
+    Problems). Contexts are sampled, one completion per prompt; the entropy in each is exact.
+
+    Every temperature gets the same random numbers, so that the difference of two is not their
+    noise: with 256 prompts a cell, another seed moves the matched temperature by 0.3 % (standard
+    deviation, trained base and GRPO).
     """
     values = []
     for problems in cells:
@@ -234,30 +273,41 @@ def sampling_entropy(model, cells, temperature, seed=0):
     return float(np.mean(values))
 
 
-def match_temperature(entropy, target, limit=64, tolerance=0.005):
-    """The temperature T at which entropy(T), a function that rises, is target; None if it is not
-    between 1 / limit and limit.
-
-    From T = 1 by factors of two until the target lies between two temperatures, then by halving the
-    interval of log T.
+def match_temperature(entropy, target, limit=256, tolerance=0.005):
+    """The temperature T at which entropy(T), a function that rises, is target, to within the
+    tolerance (relative): by halving the interval of log T. None outside 1 / limit to limit.
 
     >>> round(match_temperature(lambda T: T ** 2, 3), 2)
     1.73
     """
-    entropy = lru_cache(None)(entropy)
-    low = high = 1.0
-    while entropy(high) < target:
-        low, high = high, 2 * high
-        if high > limit:
-            return None
-    while entropy(low) > target:
-        low, high = low / 2, low
-        if low < 1 / limit:
-            return None
-    while high / low > 1 + tolerance and entropy(low) < target < entropy(high):
+    low, high = 1 / limit, limit
+    if not entropy(low) <= target <= entropy(high):
+        return None
+    while high / low > 1 + tolerance:
         middle = (low * high) ** 0.5
-        if entropy(middle) < target:
+        found = entropy(middle)
+        if found == target:
+            return middle
+        if found < target:
             low = middle
         else:
             high = middle
-    return min(low, high, key=lambda T: abs(entropy(T) - target))
+    return (low * high) ** 0.5
+
+
+def matched_passes(base, tuned, cells, T, seed):
+    """Four records of the exact pass at each k of KS, over cells (list of Problems): of base and of
+    tuned, (name, model) each, at temperature T, and at the one where it is as random as the other.
+    A sharper model reaches less at a large k for that reason alone; this tells the two apart."""
+    records = []
+    for (name, model), (other_name, other) in ((base, tuned), (tuned, base)):
+        matched = match_temperature(lambda t: sampling_entropy(model, cells, t, seed),
+                                    sampling_entropy(other, cells, T, seed))
+        for label, t in ((name, T), (f"{name}, as random as {other_name}", matched)):
+            record = {"model": label, "temperature": t}
+            if t is not None:
+                masses = np.concatenate([log_mass(model, *problems, t) for problems in cells])
+                record["entropy"] = sampling_entropy(model, cells, t, seed)
+                record["pass"] = [float(exact_pass_at_k(masses, k).mean()) for k in KS]
+            records.append(record)
+    return records

@@ -115,8 +115,8 @@ def orthogonalize(x, steps=5):
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, then the nearest orthogonal matrix as the update: every direction of a weight matrix
-    moves alike (Jordan 2024).
+    """Momentum, then the nearest orthogonal matrix as the update: every direction of a weight
+    matrix moves alike (Jordan 2024).
 
     The same rule as torch.optim.Muon with adjust_lr_fn="match_rms_adamw" (updates as large as
     AdamW's, so that one learning rate serves both; Liu et al. 2502.16982), which orthogonalises one
@@ -162,8 +162,8 @@ def make_optimizers(model, kind, lr, weight_decay=0.0):
 
 
 def schedule(step, steps, warmup, decay):
-    """Factor on the learning rate at step 0 <= step < steps: linear warm-up, flat, linear decay over
-    the last share of the steps.
+    """Factor on the learning rate at step 0 <= step < steps: linear warm-up, flat, linear decay
+    over the last share of the steps.
 
     >>> [round(schedule(step, 10, warmup=1, decay=0.5), 6) for step in (0, 1, 4, 9)]
     [0.5, 1.0, 1.0, 0.2]
@@ -195,9 +195,7 @@ def update(model, optimizers, problems, lr):
 def build_parser(argv=()):
     p = cli.Parser(__doc__, __file__)
     add = p.add_argument
-    add("--task", choices=[*TASKS, "both"], default="arithmetic", help="task family")
-    add("--axis", choices=sorted({a for axes in AXES.values() for a in axes}), default="depth",
-        help="which axis has id, edge and hard cells")
+    cli.add_task_flags(p, "arithmetic", "depth")
     add("--share", type=cli.share, default=0.5,
         help="with --task both: share of arithmetic, the first of the two")
     add("--overlap", type=cli.share, default=0.0, help="share of problems from the edge cells")
@@ -263,8 +261,7 @@ def starting_model(args, config, saved):
 
 @cli.script
 def main(argv=None):
-    argv = cli.arguments(argv)
-    parser = build_parser(argv)
+    parser = build_parser()
     args, saved = cli.parse(parser, argv)
     names, config = check(args)
     args.lr = args.lr or min(TASKS[name].pretrain_lr for name in names)
@@ -290,10 +287,9 @@ def main(argv=None):
                         step=step, finished=finished, scanned=scanned, seconds=log.seconds(),
                         optimizers=[optimizer.state_dict() for optimizer in optimizers])
 
-    print(f"{cli.fold(command)}\n{model.n_parameters():,} parameters on {device.type}, "
-          f"{args.batch_size} problems a step; edge steps {mixture.edge.sum()} of {args.steps}",
-          flush=True)
-    log.announce(args.out, start, save)
+    log.announce(command, f"{model.n_parameters():,} parameters on {device.type}, "
+                 f"{args.batch_size} problems a step; edge steps {mixture.edge.sum()} of "
+                 f"{args.steps}", save)
     with cli.stop_signals() as stopped:
         for step in range(start, args.steps):
             # one batch of one cell
@@ -304,8 +300,7 @@ def main(argv=None):
             try:
                 loss, _ = update(model, optimizers, problems, lr)
             except FloatingPointError as error:
-                raise cli.CommandError(f"step {step + 1}: {error}; stopped, {args.out} keeps the "
-                                       "last good checkpoint (try a lower --lr)") from None
+                raise cli.diverged(step + 1, error, args.out) from None
             # how far, and how well
             numbers, done = {"loss": loss, "lr": lr}, step + 1
             finished = done == args.steps
@@ -322,8 +317,8 @@ def main(argv=None):
                 break
             if stopped():
                 raise SystemExit(cli.interrupted(parser.prog, done, args.steps, args.out))
-    print(f"scan: {scanned['problems']:,} problems drawn, {scanned['edge']:,} of them from the edge "
-          f"cells of the {args.axis} axis")
+    print(f"scan: {scanned['problems']:,} problems drawn, {scanned['edge']:,} of them from the "
+          f"edge cells of the {args.axis} axis")
     if args.axis == "composition":
         print(f"of the held-out words of depth 2, {disguised_share(2):.0%} compute what some seen "
               "word of up to depth 3 computes too")

@@ -1,139 +1,415 @@
-"""evaluate.py: exact mass against enumeration, exact pass@k against sampling, intervals, tables."""
+"""evaluate.py: what it measures with which model and temperature, what it prints and writes, and
+that it all fits a terminal."""
+import csv
+import glob
 import itertools
-from decimal import Decimal, getcontext
+import json
+import os
+import re
+import shlex
+import sys
 
 import numpy as np
 import pytest
 import torch
 
+import cli
 import evaluate
-from evaluate import bootstrap, exact_pass_at_k, log_mass, pass_at_k
-from model import GPT, GPTConfig, generate
-from tasks import EOS, PAD, TASKS, Cell, encode
+import finetune
+import measure
+from measure import eval_problems, exact_pass_at_k, log_mass, sampled, sampling_entropy
+from model import GPT, GPTConfig, load_checkpoint, save_checkpoint
+from tasks import AXES, SPLITS, TASKS, Cell, decode, encode
+from theory import tilted_steps
+from test_scripts import SMALL_GRPO, assert_same, interrupt_after
+
+LONG = "a_checkpoint_with_a_name_that_says_everything_about_kl_0.1_and_lr_0.001_and_seed_3"
 
 
-@pytest.mark.parametrize("temperature", [1.0, 0.6])
-def test_mass_against_every_completion_of_a_tiny_model(temperature):
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """{name: path} of three untrained models that are far from alike; b is as trained by P1."""
+    folder = tmp_path_factory.mktemp("models")
+    paths = {}
+    for seed, name in enumerate(["a", "b", LONG]):
+        torch.manual_seed(seed)
+        model = GPT(GPTConfig(n_layer=1, n_embd=16, tied=False))
+        torch.nn.init.normal_(model.head.weight, std=0.4)
+        paths[name] = str(folder / f"{name}.pt")
+        save_checkpoint(paths[name], model, args={"kl": "k1_reward", "beta": 1.0} if seed else {})
+    return paths
+
+
+def run(*argv):
+    evaluate.main([str(word) for word in argv])
+
+
+def written(path):
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
+
+
+def rows_of(data, **about):
+    return [r for r in data if all(r[key] == value for key, value in about.items())]
+
+
+# ------------------------------------------------------------------------------ what it measures
+
+def test_every_row_is_of_its_own_model_and_temperature(models, tmp_path):
+    """Each prompt's log mass: the tuned models at --temperature, the base at each of --cold too."""
+    out = tmp_path / "e.json"
+    run("--ckpt", models["a"], models["b"], "--prompts", 6, "--temperature", 0.8, "--cold", 0.5, 0,
+        "--json", out)
+    prompts = written(out)["prompts"]
+    a, b = (load_checkpoint(models[name])[0] for name in "ab")
+    views = {"a": (a, 0.8), "b": (b, 0.8), "a T=0.5": (a, 0.5), "a greedy": (a, 0)}
+    assert list(dict.fromkeys(r["model"] for r in prompts)) == list(views)
+    for name, (model, t) in views.items():
+        for split, cells in AXES["arithmetic"]["depth"].items():
+            for cell in cells:
+                problems = eval_problems("arithmetic", cell, 6)
+                rows = rows_of(prompts, model=name, split=split, cell=str(cell))
+                found = [-np.inf if r["log_mass"] is None else r["log_mass"] for r in rows]
+                assert np.array_equal(found, log_mass(model, *problems, t))
+                assert [r["prompt"] for r in rows] == [decode(p) for p in problems.prompts]
+
+
+def test_records_pool_their_cells_and_each_cell_is_sampled_once(models, tmp_path, monkeypatch):
+    out, drawn = tmp_path / "e.json", []
+
+    def counted(model, problems, task, samples, temperature, generator):
+        drawn.append((problems.prompts.tobytes(), samples, temperature,
+                      sampled(model, problems, task, samples, temperature, generator)))
+        return drawn[-1][-1]
+    monkeypatch.setattr(evaluate, "sampled", counted)
+    run("--ckpt", models["a"], models["b"], "--prompts", 20, "--samples", 16, "--temperature", 0.5,
+        "--cold", 0.3, "--json", out)
+    data = written(out)
+    cells = [(split, cell) for split in SPLITS for cell in AXES["arithmetic"]["depth"][split]]
+    assert len(drawn) == 2 * len(cells)  # two models; the colder base is not sampled
+    assert all((samples, t) == (16, 0.5) for _, samples, t, _ in drawn)
+    for (name, (split, cell)), (_, _, _, (right, stop, entropy)) in zip(
+            itertools.product("ab", cells), drawn):
+        record, = rows_of(data["summary"], model=name, split=split, cell=str(cell))
+        assert (record["stop"], record["entropy"]) == (stop, entropy)
+        assert record["sampled"]["16"] == pytest.approx((right > 0).mean())
+        model = load_checkpoint(models[name])[0]
+        exact = sampling_entropy(model, [eval_problems("arithmetic", cell, 200)], 0.5)
+        assert entropy == pytest.approx(exact, rel=0.15)
+    for name, split in itertools.product("ab", SPLITS):
+        whole, *parts = rows_of(data["summary"], model=name, split=split)
+        assert whole["cell"] == "all" and whole["prompts"] == sum(r["prompts"] for r in parts)
+        for key in ("stop", "entropy"):
+            assert whole[key] == pytest.approx(np.mean([r[key] for r in parts]))
+        for k in ("1", "4", "16"):
+            parts_k = [r["sampled"][k] for r in parts]
+            assert whole["sampled"][k] == pytest.approx(np.mean(parts_k))
+        masses, base = (np.array([r["log_mass"] for r in rows_of(data["prompts"], model=model,
+                                                                 split=split)])
+                        for model in (name, "a"))
+        for k in (1, 64, 2 ** 20):
+            mean = exact_pass_at_k(masses, k).mean()
+            key = cli.show_k(k)
+            assert whole["pass"][key] == pytest.approx(mean)
+            assert whole["low"][key] <= mean * (1 + 1e-9) <= whole["high"][key] * (1 + 2e-9)
+        fell = None if name == "a" else np.mean(masses < base - measure.FELL)
+        assert whole["fell"] == fell
+    assert not any("stop" in r or "sampled" in r for r in rows_of(data["summary"], model="a T=0.3"))
+
+
+def test_the_task_and_axis_are_those_of_the_base_unless_said(models, tmp_path):
     torch.manual_seed(0)
-    model = GPT(GPTConfig(5, 8, 2, 2, 8)).double()
-    for p in model.parameters():
-        torch.nn.init.normal_(p, std=0.5)
-    prompt = torch.tensor([[1, 3, 4]])
-    every = np.array(list(itertools.product(range(5), repeat=4)))                 # all 625 strings of 4 tokens
-    masses = np.exp(log_mass(model, prompt.repeat(625, 1), every, temperature))
-    assert abs(masses.sum() - 1) < 1e-10
-    for string, mass in zip(every[::37], masses[::37]):                           # each is the product, token by token
-        p, tokens = 1.0, prompt
-        for token in string:
-            p *= torch.softmax(model(tokens)[0, -1] / temperature, -1)[token].item()
-            tokens = torch.cat([tokens, torch.tensor([[token]])], 1)
-        assert abs(p - mass) < 1e-12
-    # and what generate() draws has these frequencies: after EOS only PAD, so strings collapse onto their prefix
-    drawn, _ = generate(model, prompt, 4, temperature, 40_000, torch.Generator().manual_seed(0))
-    expected = {}
-    for string, mass in zip(every.tolist(), masses):
-        end = string.index(EOS) + 1 if EOS in string else 4
-        expected[tuple(string[:end] + [PAD] * (4 - end))] = expected.get(tuple(string[:end] + [PAD] * (4 - end)), 0) + mass
-    counts = {}
-    for row in map(tuple, drawn.tolist()):
-        counts[row] = counts.get(row, 0) + 1
-    assert set(counts) <= set(expected)
-    assert all(abs(counts.get(s, 0) / 40_000 - m) < 5 * (m / 40_000) ** 0.5 + 1e-4 for s, m in expected.items())
+    graph = str(tmp_path / "graph.pt")
+    save_checkpoint(graph, GPT(GPTConfig(n_layer=1, n_embd=16)),
+                    args={"task": "graph", "axis": "length"})
+    both = [graph, "--task", "both", "--axis", "tokens"]
+    for argv, tasks, axis in (([graph, models["a"]], {"graph"}, "length"),
+                              ([models["a"], graph], {"arithmetic"}, "depth"),
+                              (both, set(TASKS), "tokens")):
+        run("--ckpt", *argv, "--prompts", 1, "--cold", "--json", tmp_path / "e.json")
+        records = written(tmp_path / "e.json")["summary"]
+        assert {r["task"] for r in records} == tasks and {r["axis"] for r in records} == {axis}
 
 
-def test_greedy_mass_is_one_or_zero():
-    torch.manual_seed(0)
-    model = GPT(GPTConfig())
-    problems = TASKS["arithmetic"].sample(Cell(2, 3), 20, np.random.default_rng(0))
-    written, _ = generate(model, torch.from_numpy(problems.prompts), 8, temperature=0)
-    rows = written.numpy()
-    rows = rows[~(rows == EOS).any(1)]  # after EOS, generate() writes PAD without asking the model
-    prompts = problems.prompts[~(written.numpy() == EOS).any(1)]
-    assert len(rows) and (log_mass(model, prompts, rows, 0) == 0).all()
-    assert (log_mass(model, problems.prompts, problems.solutions, 0) == -np.inf).all()
+# -------------------------------------------------------------------------------- what it prints
+
+@pytest.mark.parametrize("axis,task,names", [("tokens", "both", ["a", LONG]),
+                                             ("depth", "arithmetic", [LONG, "a", "b"])])
+def test_everything_printed_fits_100_columns(axis, task, names, models, tmp_path, capsys):
+    run("--ckpt", *[models[name] for name in names], "--task", task, "--axis", axis,
+        "--prompts", 2, "--samples", 2, "--show", 4, "--analyses", "--per-step",
+        "--csv", tmp_path / "e.csv", "--json", tmp_path / "e.json")
+    said = capsys.readouterr().out
+    for words in ("pass@1 = mass", "@64", "@1024", "@2^20", "fell", "stop", "entropy", "greedy",
+                  ", 2 each", "a_c", "…", "coverage", "efficiency gap", "perplexity",
+                  "matched temperature", "probability of the next whole step", "✗"):
+        assert words in said
+    assert max(map(len, said.splitlines())) <= 100
+    found = {r["model"] for r in written(tmp_path / "e.json")["summary"]}
+    assert found >= set(names) and len(found) == len(names) + 4  # names are whole in the file
 
 
-def test_log_mass_takes_tensors_and_arrays_in_any_chunk():
-    model = GPT(GPTConfig())
-    prompts, solutions = TASKS["graph"].sample(Cell(2, 8), 30, np.random.default_rng(0))
-    a = log_mass(model, prompts, solutions)
-    b = log_mass(model, torch.from_numpy(prompts), torch.from_numpy(solutions), chunk=7)
-    assert a.shape == (30,) and a.dtype == np.float64 and np.allclose(a, b, atol=1e-5)
+def test_a_long_prompt_fits_too(models, capsys):
+    edges = " ".join(f"; {a} {b}" for a, b in itertools.pairwise("abcdefghijklmno"))
+    run("--ckpt", *models.values(), "--prompt", f"{edges} = >>>>>> a =", "--samples", 20)
+    said = capsys.readouterr().out
+    assert max(map(len, said.splitlines())) <= 100 and said.count("sample") == 3 * 20
 
 
-def test_exact_pass_at_k_to_all_digits():
-    getcontext().prec = 400
-    for log_q in (-1e-17, -1e-9, -0.1, -0.7, -1.0, -30.0, -80.0, -690.0):
-        for k in (1, 4, 1024, 2 ** 20):
-            exact = 1 - (1 - Decimal(log_q).exp()) ** k
-            assert exact_pass_at_k(np.array([log_q]), k)[0] == pytest.approx(float(exact), rel=1e-9, abs=0)
-    assert exact_pass_at_k([0.0, -np.inf, 1e-12], 5).tolist() == [1, 0, 1]
-    assert exact_pass_at_k(np.log([1e-12]), 1024)[0] == pytest.approx(1.024e-9, rel=1e-6)  # not 0: "nobody sampled it yet"
+def test_the_table_shows_the_records(models, tmp_path, capsys):
+    run("--ckpt", models["a"], models["b"], "--prompts", 5, "--cold", 0.5, "--axis", "length",
+        "--json", tmp_path / "e.json")
+    said = capsys.readouterr().out
+    record, = rows_of(written(tmp_path / "e.json")["summary"], model="b", split="id", cell="d1 l2")
+    line, = [x.split() for x in said.splitlines() if x.split()[:4] == ["id", "d1", "l2*", "b"]]
+    numbers = [f"{record['pass']['1']:.3f}", f"[{record['low']['1']:.3f},",
+               f"{record['high']['1']:.3f}]",
+               *(cli.probability(record["pass"][k]) for k in ("64", "1024", "2^20")),
+               *(f"{record[key]:.2f}" for key in ("fell", "stop", "entropy"))]
+    assert line[4:] == numbers
+    assert "* includes cells too small to keep prompts from training (under 10,000" in said
+    colder = [x for x in said.splitlines() if "a T=0.5" in x]
+    assert len(colder) == 3 and all(" all" in x for x in colder)  # its cells are in the JSON only
 
 
-def test_pass_at_k_equals_counting_subsets():
-    for n, c, k in itertools.product((1, 4, 6), range(7), range(1, 7)):
-        if c <= n and k <= n:
-            right = [True] * c + [False] * (n - c)
-            assert pass_at_k(n, c, k) == pytest.approx(np.mean([any(s) for s in itertools.combinations(right, k)]), abs=1e-12)
-    assert pass_at_k(8, 1, 4) == 0.5 and pass_at_k(16, 2, 8) == pytest.approx(0.7667, abs=1e-4)
-    assert pass_at_k(1000, np.array([0, 1, 500]), 256).shape == (3,)
-    assert pass_at_k(5, 5, 5) == 1 and pass_at_k(5, 0, 5) == 0
-    with pytest.raises(ValueError, match="pass@9"):
-        pass_at_k(8, 1, 9)
+def test_show_puts_the_models_side_by_side_token_by_token(models, capsys):
+    run("--ckpt", models["a"], models["b"], "--prompts", 3, "--show", 2, "--temperature", 0.7)
+    said = capsys.readouterr().out
+    cell = AXES["arithmetic"]["depth"]["id"][1]
+    problems = eval_problems("arithmetic", cell, 3)
+    block = said.split(f"arithmetic id, {cell}\n")[1].split("\n\n")[0].splitlines()
+    assert block[0].split(None, 1) == ["prompt", decode(problems.prompts[0])]
+    assert block[1].split(None, 1) == ["solution", decode(problems.solutions[0])]
+    assert block[2].split() == [decode([token]) for token in problems.solutions[0]]
+    for line, name in zip(block[3:5], "ab"):
+        model = load_checkpoint(models[name])[0]
+        logp = measure.solution_logp(model, *problems, 0.7)[0]
+        assert line.split() == [name, *map(cli.probability, np.exp(logp))]
+        mass = cli.probability(np.exp(log_mass(model, *problems, 0.7)[0]))
+        assert any(f"  {name}: exact mass {mass}," in x for x in block)
+    assert sum(x.split()[0] == "sample" for x in block) == 2 and "✗" in block[-1]
+    assert len(re.findall("^arithmetic (?:id|edge|hard), ", said, re.M)) == 2 * 3
 
 
-def test_the_estimator_is_unbiased_and_agrees_with_the_exact_value():
-    """On a real model and real prompts: sample, verify, estimate; the exact value lies within the estimator's error."""
-    torch.manual_seed(0)
-    model = GPT(GPTConfig())
-    cell = Cell(1, 2)
-    problems = TASKS["arithmetic"].sample(cell, 64, np.random.default_rng(0))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    rows = torch.from_numpy(np.hstack(problems))
-    for _ in range(25):  # enough for masses between 0 and 1
-        loss = -evaluate.token_logprobs(model, rows, 5).mean()
-        optimizer.zero_grad(); loss.backward(); optimizer.step()
-    exact = log_mass(model, *problems)
-    assert 0.003 < np.exp(exact).mean() < 0.9
-    right, stop, entropy = evaluate.sampled(model, problems, "arithmetic", 256, 1.0, torch.Generator().manual_seed(1))
-    for k in (1, 4, 16, 64):
-        estimates, truth = pass_at_k(256, right, k), exact_pass_at_k(exact, k)
-        # the spread of the estimator over the binomial number of hits, prompt by prompt
-        draws = np.random.default_rng(k).binomial(256, np.exp(exact), size=(200, 64))
-        spread = pass_at_k(256, draws, k).mean(1).std()
-        assert abs(estimates.mean() - truth.mean()) < 4 * spread
-    assert 0 <= stop <= 1 and entropy > 0
+def test_colours_only_where_the_terminal_has_them(models, monkeypatch, capsys):
+    def said():
+        run("--ckpt", models["a"], "--prompt", "31 [+1] =")
+        return capsys.readouterr().out
+    assert "\x1b" not in said()
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert re.search(r"\x1b\[3[123]m", said())
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b" not in said()
+    monkeypatch.delenv("NO_COLOR")
+    monkeypatch.setenv("TERM", "dumb")
+    assert "\x1b" not in said()
+    green, yellow, red = (cli.colour("x", p) for p in (0.95, 0.5, 0.01))
+    assert len({green, yellow, red}) == 3 and all(x.endswith("x\x1b[0m") for x in (green, red))
 
 
-def test_bootstrap_interval():
-    values = np.random.default_rng(0).random((200, 3))
-    low, high = bootstrap(values)
-    assert (low < values.mean(0)).all() and (values.mean(0) < high).all()
-    width = 2 * 1.96 * values.std(0) / 200 ** 0.5
-    assert np.allclose(high - low, width, rtol=0.15)
-    assert np.array_equal(bootstrap(values)[0], low)
+def test_progress_is_one_line_that_goes_and_only_on_a_terminal(models, monkeypatch, capsys):
+    run("--ckpt", models["a"], "--prompts", 1, "--cold")
+    plain = capsys.readouterr().out
+    assert "sampling" not in plain and "\r" not in plain
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    run("--ckpt", models["a"], "--prompts", 1, "--cold")
+    said = capsys.readouterr().out
+    shown = [x for x in said.split("\r") if "sampling a on arithmetic" in x]
+    assert len(shown) == 6 and "6 of 6 cells" in shown[-1]
+    assert all(len(x) < 80 and "\n" not in x for x in shown)
+    assert said[said.rindex("\r") + 1:] == plain
 
 
-def test_evaluation_prompts_are_fixed():
-    a, b = (evaluate.eval_problems("arithmetic", Cell(3, 4), 50) for _ in range(2))
-    assert (a.prompts == b.prompts).all()
-    more = evaluate.eval_problems("arithmetic", Cell(1, 2), 10_000)
-    assert len(more.prompts) == 800  # an enumerated cell gives what it has
+# --------------------------------------------------------------------------------------- one prompt
+
+@pytest.mark.parametrize("prompt,solution", [
+    ("3141 [+1][rev] =", "4252 ; 2524 <eos>"), ("<bos> 3141 [+1][rev]", "4252 ; 2524 <eos>"),
+    ("; a b ; b c = >> a", "; a b ; b c <eos>")])
+def test_every_family_knows_its_own_prompts(prompt, solution, models, capsys):
+    run("--ckpt", models["a"], models["b"], "--prompt", prompt)
+    said = capsys.readouterr().out
+    assert f"solution  {solution}\n" in said and said.count("exact mass") == 2
+    assert said.count("greedy") == 2 and said.count("sample") == 2 * 4
+
+
+def test_a_prompt_without_a_solution_is_completed_all_the_same(models, capsys):
+    run("--ckpt", models["a"], "--prompt", "; a b = >> a =", "--samples", 2)
+    said = capsys.readouterr().out
+    assert "none" in said and "exact mass" not in said and said.count("sample") == 2
+
+
+def test_a_prompt_of_no_family_is_refused_in_one_line(models, capsys):
+    with pytest.raises(SystemExit):
+        run("--ckpt", models["a"], "--prompt", "a b 3 =")
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and all(f"not {name} prompts" in error for name in TASKS)
 
 
 def test_marking_wrong_steps():
     task = TASKS["graph"]
     prompt = np.array(encode("<bos> ; c d ; a b ; b c = >> a ="))
     solution = task.solutions(prompt[None])[0]
-    assert evaluate.mark_wrong(task, prompt, solution, solution.tolist()) == "; a b ; b c <eos>"
-    assert evaluate.mark_wrong(task, prompt, solution, encode("; a b ; b d <eos>")) == "; a b ✗; b d <eos>"
-    assert evaluate.mark_wrong(task, prompt, solution, encode("; a b ; b c ; c")) == "; a b ✗; b c ; c"
-    assert evaluate.mark_wrong(task, prompt, solution, []) == ""
+
+    def marked(completion):
+        return cli.mark_wrong(task, prompt, solution, completion)
+    assert marked(solution.tolist()) == "; a b ; b c <eos>"
+    assert marked(encode("; a b ; b d <eos>")) == "; a b ✗; b d <eos>"
+    assert marked(encode("; a b ; b c ; c")) == "; a b ✗; b c ; c"
+    assert marked([]) == ""
+
+
+# ------------------------------------------------------------------------------- analyses and steps
+
+def test_evaluate_prints_and_writes_the_analyses_of_several_checkpoints(models, tmp_path, capsys):
+    run("--ckpt", *models.values(), "--axis", "composition", "--prompts", 8, "--cold", "--analyses",
+        "--temperature", 0.9, "--json", tmp_path / "m.json")
+    said = capsys.readouterr().out
+    assert said.index("pass@1 = mass") < said.index("coverage") < said.index("efficiency gap")
+    assert said.index("efficiency gap") < said.index("perplexity") < said.index("matched temp")
+    tables = [line.split() for line in said[said.index("coverage"):].splitlines()]
+    for split in SPLITS:
+        assert sum(line[:2] == [split, "b"] for line in tables) == 5  # one each, and two matched
+    data = written(tmp_path / "m.json")
+    expected = list(itertools.product(SPLITS, ["b", LONG]))
+    assert [(r["split"], r["model"]) for r in data["analyses"]] == expected
+
+    def masses(model, split):
+        rows = rows_of(data["prompts"], model=model, split=split)
+        return np.array([r["log_mass"] for r in rows])
+    for record in data["analyses"]:
+        ours, theirs = masses(record["model"], record["split"]), masses("a", record["split"])
+        assert record["prompts"] == len(ours)
+        found = measure.reach(theirs, ours)
+        assert record["gap"] == pytest.approx(found["gap"])
+        assert record["coverage"] == found["coverage"]
+        cells = [eval_problems("arithmetic", cell, 8)
+                 for cell in AXES["arithmetic"]["composition"][record["split"]]]
+        a, tuned = (load_checkpoint(models[name])[0] for name in ("a", record["model"]))
+        assert record["perplexity"] == measure.perplexities(a, tuned, cells, 0.9, 0)
+        theirs_now, theirs_matched, ours_now, ours_matched = record["temperatures"]
+        at_256 = exact_pass_at_k(theirs, 256).mean()
+        assert theirs_now["pass"]["256"] == pytest.approx(at_256, rel=1e-4)
+        assert ours_now["pass"]["1"] == pytest.approx(np.exp(ours).mean(), rel=1e-4)
+        assert ours_matched["entropy"] == pytest.approx(theirs_now["entropy"], rel=0.02)
+        assert theirs_matched["entropy"] == pytest.approx(ours_now["entropy"], rel=0.02)
+
+
+def test_analyses_say_none_where_no_temperature_matches(models, tmp_path, capsys):
+    frozen = str(tmp_path / "frozen.pt")
+    model = load_checkpoint(models["a"])[0]
+    model.head.weight.data *= 1e7
+    save_checkpoint(frozen, model, args={})
+    run("--ckpt", models["a"], frozen, "--prompts", 2, "--cold", "--analyses",
+        "--json", tmp_path / "m.json")
+    said = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert sum(line[-3:] == ["frozen", "a", "none"] for line in said) == 3
+    assert "Infinity" not in (tmp_path / "m.json").read_text()
+
+
+def test_percentages_never_hide_a_prompt():
+    found = [cli.percent(n / 768) for n in (0, 1, 4, 767, 768)]
+    assert found == ["0", "<1", "1", ">99", "100"]
+
+
+def test_per_step_prints_and_writes_each_step(models, tmp_path, capsys):
+    run("--ckpt", models["a"], models["b"], "--prompts", 8, "--cold", "--per-step",
+        "--json", tmp_path / "s.json")
+    said = capsys.readouterr().out
+    assert "probability of the next whole step" in said
+    records = written(tmp_path / "s.json")["steps"]
+    assert [(r["depth"], r["prefix"], r["step"]) for r in records] == [
+        (1, "right", 1), (2, "right", 1), (2, "right", 2), (2, "corrupted", 2),
+        (3, "right", 1), (3, "right", 2), (3, "right", 3), (3, "corrupted", 2),
+        (3, "corrupted", 3)]
+    for r in records:
+        problems = eval_problems("arithmetic", Cell(r["depth"], 4), 8)
+        chain = measure.step_chains("arithmetic", Cell(r["depth"], 4), problems)[r["prefix"]]
+        for key, name in (("base", "a"), ("tuned", "b")):
+            model = load_checkpoint(models[name])[0]
+            steps = measure.step_log_mass(model, "arithmetic", problems.prompts, chain)
+            assert r[key] == pytest.approx(np.exp(steps[:, r["step"] - 1]).mean())
+            if key == "base":  # what the law starts from
+                law = tilted_steps(steps, 1.0) if r["prefix"] == "right" else steps
+                assert r["law"] == pytest.approx(np.exp(law[:, r["step"] - 1]).mean())
+        assert (r["arm"], r["kl"], r["beta"]) == ("b", "k1_reward", 1.0)
+
+
+def test_per_step_is_for_every_family_with_wrong_chains(models, tmp_path, monkeypatch, capsys):
+    """A second family that has them is measured; where none has, one line says so."""
+    argv = ("--ckpt", models["a"], models["b"], "--prompts", 2, "--cold", "--per-step")
+    with pytest.raises(SystemExit):
+        run(*argv, "--task", "graph")
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "--per-step: graph has no wrong_chains" in error
+    monkeypatch.setattr(TASKS["graph"], "wrong_chains",
+                        lambda prompts, rng: TASKS["graph"].solutions(prompts, 1.0, rng),
+                        raising=False)
+    run(*argv, "--task", "graph", "--json", tmp_path / "s.json")
+    records = written(tmp_path / "s.json")["steps"]
+    assert {r["prefix"] for r in records} == {"right", "corrupted"} and len(records) == 9
+
+
+# ------------------------------------------------------------------------------ tables and files
+
+def test_a_table_that_is_too_wide_shortens_its_names_and_keeps_its_numbers():
+    rows = [["id", "d1 l4", name, *["0.123"] * 8] for name in ("base", "x" * 60 + "1", "y" * 60)]
+    lines = cli.table(rows, ["split", "cell", "model", *["number"] * 8]).splitlines()
+    assert max(map(len, lines)) == 100 and all(line.count("0.123") == 8 for line in lines[2:])
+    assert "base" in lines[2] and "…" in lines[3] and lines[3].split()[3].endswith("x1")
 
 
 def test_chart_puts_curves_where_they_belong():
     ks = [2 ** i for i in range(21)]
-    text = evaluate.chart({"one": [1.0] * 21, "rising": [i / 20 for i in range(21)]}, ks)
+    rising = [i / 20 for i in range(21)]
+    text = cli.chart({"one": [1.0] * 21, "rising": rising, "z" * 150: [0] * 21}, ks)
     lines = text.split("\n")
-    assert lines[0].startswith(" 1.00 |a") and lines[0].rstrip().endswith("*") and lines[11].startswith(" 0.00 |b") and "a = one" in text
+    assert lines[0].startswith(" 1.00 |a") and lines[0].endswith("*")
+    assert lines[11].startswith(" 0.00 |*") and "a = one" in text
+    assert max(map(len, lines)) <= 100
+
+
+def test_the_csv_holds_every_prompt(models, tmp_path):
+    files = tmp_path / "e.csv", tmp_path / "e.json"
+    run("--ckpt", models["a"], models["b"], "--prompts", 4, "--csv", files[0], "--json", files[1])
+    with open(files[0], newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    prompts = written(files[1])["prompts"]
+    assert len(rows) == len(prompts) == (2 + 4) * 4 * 6
+    for row, prompt in zip(rows, prompts):
+        assert row == {key: "" if value is None else str(value) for key, value in prompt.items()}
+    assert list(written(files[1])) == ["command", "args", "summary", "temperature", "analyses",
+                                       "steps", "prompts"]
+
+
+def test_what_forks_import_from_evaluate_is_there():
+    for name in ("log_mass", "exact_pass_at_k", "pass_at_k", "bootstrap", "eval_problems", "KS",
+                 "mean_masses", "split_masses"):
+        assert getattr(evaluate, name) is getattr(measure, name)
+
+
+def test_kept_checkpoints_are_those_of_shorter_runs_also_after_a_resume(base, tmp_path,
+                                                                        monkeypatch, capsys):
+    def argv(name, *more):
+        out = str(tmp_path / f"{name}.pt")
+        return ["--init", base, *SMALL_GRPO, "--keep-every", "4", "--out", out, *more]
+    finetune.main(argv("whole"))
+    names = [f"whole.step{n}.pt" for n in ("0004", "0008", "0012")]
+    assert sorted(map(os.path.basename, glob.glob(str(tmp_path / "whole.step*")))) == names
+    assert [load_checkpoint(tmp_path / n)[1]["step"] for n in names] == [4, 8, 12]
+    finetune.main(argv("short", "--steps", "8"))
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 10)
+        with pytest.raises(SystemExit):
+            finetune.main(argv("halves"))
+    assert not os.path.exists(tmp_path / "halves.step0008.pt")
+    resume = capsys.readouterr().out.strip().splitlines()[-1].split("go on with: ")[1]
+    finetune.main(shlex.split(resume)[2:])
+    weights = {name: dict(load_checkpoint(tmp_path / name)[0].state_dict())
+               for name in sorted(os.listdir(tmp_path)) if name.endswith(".pt")}
+    assert_same(weights["whole.step0008.pt"], weights["short.pt"])
+    assert_same(weights["whole.step0012.pt"], weights["whole.pt"])
+    for name in names:
+        assert_same(weights[name], weights[name.replace("whole", "halves")])
+    assert not torch.equal(weights[names[0]]["embed.weight"], weights[names[1]]["embed.weight"])

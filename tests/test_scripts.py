@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 import torch
 
-import bench
 import cli
 import evaluate
 import finetune
 import grpo
 import pretrain
 import study
+from lab import bench
 from model import load_checkpoint
 from tasks import AXES
 
@@ -286,7 +286,6 @@ BAD = [
     ("evaluate", ["--ckpt", "{short}"], ["short.pt", "context of 12"]),
     ("evaluate", ["--ckpt", "{base}", "--csv", "{file}/m.csv"], ["{file}"]),
     ("evaluate", ["--ckpt", "{base}", "--per-step"], ["--per-step", "at least one other"]),
-    ("study", ["--grid", "all", "--results", "{file}/x", "--only", "nothing"], ["--only nothing"]),
     ("evaluate", ["--ckpt", "{base}", "{base}"], ["base.pt", "twice"]),
     ("evaluate", ["--ckpt", "{base}", "--analyses"], ["--analyses", "--ckpt", "at least two"]),
     ("evaluate", ["--ckpt", "{base}", "{short}", "--analyses", "--temperature", "0"], ["--temperature 0", "--analyses", "above 0"]),
@@ -296,10 +295,8 @@ BAD = [
     ("finetune", ["--init", "{base}", "--method", "sft", "--kl", "k3_loss"], ["--kl k3_loss", "sft"]),
     ("bench", ["--heads", "3"], ["--heads 3"]),
     ("study", ["--seeds", "0"], ["--seeds", "at least 1"]),
-    ("study", ["--grid", "everything"], ["--grid", "quick", "all"]),
     ("study", ["--task", "graph", "--axis", "composition"], ["--axis composition"]),
     ("study", ["--only", "nothing of the kind"], ["--only", "--plan"]),
-    ("study", ["--report"], ["results", "study.csv", "masses.npz"]),
     ("study", ["--out", "{file}/x"], ["{file}"]),
     ("bench", ["--repeats", "0"], ["--repeats", "at least 1"]),
 ]

@@ -1,27 +1,33 @@
-"""The closed forms P1-P3: this repository's own policy_loss and kl_estimate, fed expected advantages on a tabular policy.
+"""theory.py's laws, held to by this repository's own losses on a tabular policy.
 
-A tabular policy is a bare softmax over outcomes, one token each. Feeding every outcome once, with its advantage weighted
-by its probability under the sampling policy, makes the loss's mean an exact expectation: no sampling noise.
-Each law is a statement about the stationary point, so each test follows the gradient until it stops.
+A tabular policy is a bare softmax over outcomes, one token each. Feeding every outcome once, with
+its advantage weighted by its probability under the sampling policy, makes the mean of policy_loss
+an exact expectation: no sampling noise. Each law speaks of a stationary point, so each test follows
+the gradient until it stops, and compares where it stopped with theory.py.
 """
+import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from grpo import kl_estimate, policy_loss
+from grpo import group_advantages, kl_estimate, policy_loss
+from measure import exact_pass_at_k
+from theory import hyperbolic, logit, shifted, std_step, tilted, tilted_steps
+
+REWARD = torch.tensor([1.0, 0, 0, 0], dtype=torch.float64)
+MASSES = (1e-9, 0.001, 0.05, 0.3, 0.5, 0.9, 0.999)
 
 
-def logit(p):
-    return math.log(p / (1 - p))
-
-
-def sigmoid(x):
-    return 1 / (1 + math.exp(-x))
+def base(q0, spread=(0.5, 0.3, 0.2)):
+    """Reference log-probs over one right outcome of mass q0 and three wrong ones."""
+    return torch.tensor([q0, *((1 - q0) * s for s in spread)], dtype=torch.float64).log()
 
 
 def settle(loss_of, theta, steps=1000, lr=0.1):
-    """Adam with a decaying rate on the logits theta [K] until the policy no longer moves; returns its log-probs [K]."""
+    """Adam with a decaying rate on the logits theta [K] until the policy no longer moves; returns
+    its log-probs [K]."""
     theta = theta.clone().requires_grad_()
     optimizer = torch.optim.Adam([theta], lr=lr)
     for step in range(steps):
@@ -32,119 +38,211 @@ def settle(loss_of, theta, steps=1000, lr=0.1):
     return torch.log_softmax(theta.detach(), 0)
 
 
-def expected_loss(logp, advantages, ref=None, k3_beta=0.0):
-    """policy_loss with each outcome's advantage weighted by its probability now, plus the k3 term with the same weights."""
-    old = logp.detach()
-    K = len(logp)
-    rows = logp[:, None]
-    loss = policy_loss(rows, old[:, None], K * old.exp() * advantages, torch.ones(K, 1))
-    if k3_beta:
-        loss = loss + k3_beta * (old.exp() * kl_estimate(logp, ref, "k3")).sum()
+def expected_loss(logp, advantages):
+    """policy_loss with each outcome's advantage weighted by its probability now."""
+    old, K = logp.detach(), len(logp)
+    return policy_loss(logp[:, None], old[:, None], K * old.exp() * advantages, torch.ones(K, 1))
+
+
+def in_the_reward(advantages, ref, beta):
+    """The loss with a KL in the reward, k1, beside these advantages [K]."""
+    return lambda logp: expected_loss(logp, advantages
+                                      - beta * kl_estimate(logp.detach(), ref, "k1"))
+
+
+def as_a_loss(ref, beta):
+    """The loss with the k3 estimate as a term of its own, weighted as the samples would be."""
+    def loss(logp):
+        k3 = (logp.detach().exp() * kl_estimate(logp, ref, "k3")).sum()
+        return expected_loss(logp, REWARD) + beta * k3
     return loss
 
 
-def base(q0, spread=(0.5, 0.3, 0.2)):
-    """Reference log-probs over one right outcome of mass q0 and three wrong ones."""
-    return torch.tensor([q0, *((1 - q0) * s for s in spread)], dtype=torch.float64).log()
+# ------------------------------------------------------------------------- P1: the tilted policy
 
-
-REWARD = torch.tensor([1.0, 0, 0, 0], dtype=torch.float64)
-
-
-@pytest.mark.parametrize("beta,q0,expected", [(0.3, 0.05, 0.5960), (0.3, 0.3, 0.9232), (1.0, 0.05, 0.1252), (1.0, 0.37754, 0.37754 + 0.24492)])
+@pytest.mark.parametrize("beta,q0,expected", [(0.3, 0.05, 0.5960), (0.3, 0.3, 0.9232),
+                                              (1.0, 0.05, 0.1252), (1.0, 0.37754, 0.62246)])
 def test_p1_reverse_kl_in_the_reward_tilts_the_base(beta, q0, expected):
     ref = base(q0)
-    logp = settle(lambda lp: expected_loss(lp, REWARD - beta * kl_estimate(lp.detach(), ref, "k1")), ref)
-    q = logp[0].exp().item()
-    assert abs(q - expected) < 2e-4
-    assert abs(logit(q) - (logit(q0) + 1 / beta)) < 1e-3                                   # slope 1, intercept 1 / beta
-    assert torch.allclose(logp[1:] - logp[1], ref[1:] - ref[1], atol=1e-3)                 # wrong outcomes keep their proportions
+    logp = settle(in_the_reward(REWARD, ref, beta), ref)
+    law = tilted(np.log(q0), beta)
+    assert logp[0].exp().item() == pytest.approx(law, abs=2e-4) and abs(law - expected) < 1e-4
+    # slope 1 and intercept 1 / beta on logits; the wrong outcomes keep their proportions
+    assert abs(logit(logp[0].item()) - logit(np.log(q0)) - 1 / beta) < 1e-3
+    assert torch.allclose(logp[1:] - logp[1], ref[1:] - ref[1], atol=1e-3)
 
 
 def test_p1_gain_is_an_inverted_u():
-    gain = {q0: sigmoid(logit(q0) + 1) - q0 for q0 in (0.05, 0.2, 1 / (1 + math.exp(0.5)), 0.6, 0.95)}
-    peak = max(gain, key=gain.get)
-    assert abs(peak - 0.37754) < 1e-5 and abs(gain[peak] - math.tanh(0.25)) < 1e-12
+    masses = np.linspace(0.001, 0.999, 999)
+    for beta in (0.3, 1.0, 3.0):
+        gain = tilted(np.log(masses), beta) - masses
+        peak = 1 / (1 + math.exp(1 / (2 * beta)))
+        assert masses[gain.argmax()] == pytest.approx(peak, abs=0.001)
+        at_peak = tilted(np.log(peak), beta) - peak
+        assert at_peak == pytest.approx(math.tanh(1 / (4 * beta)), abs=1e-12) and at_peak > 0
+        assert (np.diff(gain)[masses[1:] < peak] > 0).all()
+        assert (np.diff(gain)[masses[:-1] > peak] < 0).all()
 
 
-def normalised(p, eps=1e-4):
-    """P2's advantage: population std, eps inside the root."""
+def test_p1_without_a_kl_everything_is_right():
+    assert (tilted(np.log([1e-9, 0.5]), 0) == 1).all()
+
+
+# --------------------------------------------------------- P2: the std-normalised advantage's map
+
+def advantages_at(p, group_size=20_000):
+    """[4] what group_advantages gives each outcome in a large group of which a share p is right."""
+    right = round(p * group_size)
+    rewards = (torch.arange(group_size) < right).double()[None]
+    advantages = group_advantages(rewards)[0]
+    return torch.stack([advantages[0], *[advantages[-1]] * 3])
+
+
+def with_eps(p, eps=1e-4):
+    """[4] the map's own advantage: the population std with eps inside the root."""
     return (REWARD - p) / math.sqrt(p * (1 - p) + eps)
 
 
-def inner_maximum(p_before, ref, beta):
-    """One step of the map: the policy that maximises E[A] - beta KL with A frozen at p_before."""
-    A = normalised(p_before)
-    logp = settle(lambda lp: expected_loss(lp, A - beta * kl_estimate(lp.detach(), ref, "k1")), ref, steps=200, lr=0.3)
-    return logp[0].exp().item()
+def inner_maximum(p, ref, beta, advantages=advantages_at):
+    """One step of the map: the policy that maximises E[A] - beta KL with A frozen at p."""
+    loss = in_the_reward(advantages(p), ref, beta)
+    return settle(loss, ref, steps=200, lr=0.3)[0].exp().item()
 
 
-def test_p2_the_map_follows_its_closed_form():
-    for beta, p_ref, p in ((1.0, 0.1, 0.3), (3.0, 0.001, 0.01), (3.0, 0.001, 0.6032)):
-        predicted = sigmoid(logit(p_ref) + 1 / (beta * math.sqrt(p * (1 - p) + 1e-4)))
-        assert abs(inner_maximum(p, base(p_ref), beta) - predicted) < 1e-3 * max(predicted, 0.1)
+@pytest.mark.parametrize("beta,p_ref,p", [(1.0, 0.1, 0.3), (3.0, 0.001, 0.01), (3.0, 0.001, 0.6032),
+                                          (2.0, 0.1, 0.95)])
+def test_p2_one_step_of_the_map(beta, p_ref, p):
+    """With the map's own advantage, and with group_advantages in a large group: its sample std is
+    then the population's, and its eps, beside the std, negligible, so it is the map of eps 0."""
+    ref = base(p_ref)
+    law = std_step(p, p_ref, beta)
+    assert inner_maximum(p, ref, beta, with_eps) == pytest.approx(law, rel=2e-3)
+    assert inner_maximum(p, ref, beta) == pytest.approx(std_step(p, p_ref, beta, eps=0), rel=2e-3)
+    assert inner_maximum(p, ref, beta) == pytest.approx(law, rel=2e-2)
 
 
 def test_p2_fixed_point_and_two_cycle_of_the_map():
-    p = 0.1
+    p, law = 0.1, 0.1
     for _ in range(12):
-        p = inner_maximum(p, base(0.1), 1.0)
-    assert abs(p - 0.45296) < 1e-3
-    p, seen = 0.001, []
+        p, law = inner_maximum(p, base(0.1), 1.0), std_step(law, 0.1, 1.0)
+    assert p == pytest.approx(0.45296, abs=1e-3) and law == pytest.approx(0.45296, abs=1e-4)
+    p = law = 0.001
+    seen, predicted = [], []
     for _ in range(14):
-        p = inner_maximum(p, base(0.001), 3.0)
+        p, law = inner_maximum(p, base(0.001), 3.0), std_step(law, 0.001, 3.0)
         seen.append(p)
-    assert abs(max(seen[-2:]) - 0.6032) < 5e-3 and abs(min(seen[-2:]) - 0.0020) < 2e-4     # it does not converge
+        predicted.append(law)
+    assert max(predicted[-2:]) == pytest.approx(0.6032, abs=1e-3)
+    assert min(predicted[-2:]) == pytest.approx(0.0020, abs=1e-4)
+    assert max(seen[-2:]) > 0.5 and min(seen[-2:]) == pytest.approx(0.0020, abs=1e-4)  # no rest
 
 
-@pytest.mark.parametrize("beta,p_ref,expected", [(1.0, 0.1, 0.45296), (3.0, 0.001, None), (1.0, 0.001, None)])
-def test_p2_small_steps_share_the_fixed_points_and_do_not_cycle(beta, p_ref, expected):
-    """Gradient steps stop at the first fixed point above p_ref, also where the map itself cycles (beta 3) or jumps over it
-    to 1 (beta 1, p_ref 0.001)."""
+@pytest.mark.parametrize("beta,p_ref,fixed", [(1.0, 0.1, 0.453), (3.0, 0.01, None)])
+def test_p2_small_steps_share_the_fixed_points_and_do_not_cycle(beta, p_ref, fixed):
+    """Gradient steps stop at the first fixed point above p_ref."""
     ref = base(p_ref)
-    def loss(lp):
-        A = normalised(lp[0].exp().item())
-        return expected_loss(lp, A - beta * kl_estimate(lp.detach(), ref, "k1"))
-    p = settle(loss, ref)[0].exp().item()
-    assert p > p_ref and abs(p - sigmoid(logit(p_ref) + 1 / (beta * math.sqrt(p * (1 - p) + 1e-4)))) < 1e-3
-    assert expected is None or abs(p - expected) < 1e-3
+
+    def loss(logp):
+        advantages = advantages_at(logp[0].exp().item())
+        return in_the_reward(advantages, ref, beta)(logp)
+    p = settle(loss, ref, steps=600)[0].exp().item()
+    assert p > p_ref and p == pytest.approx(std_step(p, p_ref, beta, eps=0), rel=5e-3)
+    assert fixed is None or p == pytest.approx(fixed, abs=2e-3)
 
 
 def test_p2_the_map_can_jump_to_one():
-    p = 0.001
+    p = law = 0.001
     for _ in range(4):
-        p = inner_maximum(p, base(0.001), 1.0)
-    assert p > 0.999
+        p, law = inner_maximum(p, base(0.001), 1.0), std_step(law, 0.001, 1.0)
+    assert p > 0.999 and law > 0.999
 
 
 def test_p2_no_mass_is_absorbing():
-    """With the base at 1e-12 the map stays within a factor e^(1 / (beta sqrt(eps))) of it at beta 10."""
-    assert inner_maximum(1e-12, base(1e-12), 10.0) < 1e-12 * math.exp(1 / (10 * math.sqrt(1e-4))) * 1.01
+    """A group without a right answer has no advantage and leaves the base as it is; the map, whose
+    eps is inside the root, stays within a factor e^(1 / (beta sqrt(eps))) of it."""
+    assert (advantages_at(1e-12) == 0).all()
+    assert inner_maximum(1e-12, base(1e-12), 10.0) == pytest.approx(1e-12, rel=1e-3)
+    assert 1e-12 < std_step(1e-12, 1e-12, 10.0) <= 1e-12 * math.exp(1 / (10 * 1e-2)) * 1.01
 
 
-@pytest.mark.parametrize("beta,q0,expected", [(0.3, 0.05, 0.7208), (1.0, 0.05, 0.2236), (0.3, 0.3, 0.8110), (0.1, 0.3, 1 - 0.0678)])
+# ------------------------------------------------------------------------------ P3: k3 as a loss
+
+@pytest.mark.parametrize("beta,q0,expected", [(0.3, 0.05, 0.7208), (1.0, 0.05, 0.2236),
+                                              (0.3, 0.3, 0.8110), (0.1, 0.3, 0.9322)])
 def test_p3_k3_as_a_loss_obeys_a_hyperbolic_law(beta, q0, expected):
     ref = base(q0)
-    logp = settle(lambda lp: expected_loss(lp, REWARD, ref, k3_beta=beta), ref)
-    pi = logp.exp()
-    assert abs(pi[0].item() - expected) < 2e-4
-    lam = (REWARD + beta * ref.exp() / pi)                                                  # pi = beta pi_ref / (lambda - A)
+    pi = settle(as_a_loss(ref, beta), ref).exp()
+    law = hyperbolic(np.log(q0), beta)
+    assert pi[0].item() == pytest.approx(law, abs=2e-4) and abs(law - expected) < 1e-4
+    lam = REWARD + beta * ref.exp() / pi                        # pi = beta pi_ref / (lambda - A)
     assert (lam - lam.mean()).abs().max() < 1e-3
-    tilted = sigmoid(logit(q0) + 1 / beta)
-    assert abs(pi[0].item() - tilted) > 0.05                                                # and not the tilted policy of P1
+    assert abs(pi[0].item() - tilted(np.log(q0), beta)) > 0.05  # and it is not P1's policy
 
 
 def test_p3_gradient_of_k3_is_that_of_the_forward_kl():
     theta = torch.tensor([0.3, -1.0, 0.8], dtype=torch.float64, requires_grad=True)
     ref = torch.log_softmax(torch.tensor([1.0, 0.2, -0.5], dtype=torch.float64), 0)
     logp = torch.log_softmax(theta, 0)
-    as_loss, = torch.autograd.grad((logp.detach().exp() * kl_estimate(logp, ref, "k3")).sum(), theta, retain_graph=True)
-    forward, = torch.autograd.grad((ref.exp() * (ref - logp)).sum(), theta, retain_graph=True)
-    reverse, = torch.autograd.grad((logp.exp() * (logp - ref)).sum(), theta)
+
+    def gradient(loss):
+        return torch.autograd.grad(loss, theta, retain_graph=True)[0]
+    as_loss = gradient((logp.detach().exp() * kl_estimate(logp, ref, "k3")).sum())
+    forward = gradient((ref.exp() * (ref - logp)).sum())
+    reverse = gradient((logp.exp() * (logp - ref)).sum())
     assert torch.allclose(as_loss, forward) and not torch.allclose(as_loss, reverse, atol=1e-3)
 
 
-def test_p4_no_law_lowers_any_mass():
-    for q0 in (1e-9, 0.01, 0.5, 0.99):
-        for beta in (0.1, 1.0, 10.0):
-            assert sigmoid(logit(q0) + 1 / beta) > q0
+# ---------------------------------------------------------------------- P4: no law lowers a mass
+
+def test_p4_no_law_lowers_any_mass_or_pass_at_k():
+    """Above the base in mass, where there is room to see it, so at every k."""
+    log_masses = np.log(MASSES)
+    for beta in (0.1, 1.0, 10.0):
+        std = [std_step(q, q, beta) for q in MASSES]
+        for law in (tilted(log_masses, beta), hyperbolic(log_masses, beta), np.array(std)):
+            assert (law > MASSES).all()
+            for k in (1, 64, 2 ** 20):
+                gain = exact_pass_at_k(np.log(law), k) - exact_pass_at_k(log_masses, k)
+                assert (gain >= 0).all() and gain.max() > 0
+
+
+@pytest.mark.parametrize("q0", [0.001, 0.5, 0.99])
+def test_p4_no_loss_lowers_a_mass_where_it_settles(q0):
+    ref = base(q0)
+    losses = (in_the_reward(REWARD, ref, 1.0), as_a_loss(ref, 1.0),
+              in_the_reward(advantages_at(q0), ref, 1.0))
+    for loss in losses:
+        assert settle(loss, ref, steps=200)[0] > ref[0]
+
+
+# ------------------------------------------------------------------------------ P10: step by step
+
+def test_p10_the_steps_are_those_of_the_tilted_chain():
+    """Three steps with two choices each, right or wrong: the chains' probabilities reweighed by
+    exp(r / beta), and the conditional probability of each step read off."""
+    steps = np.log(np.array([0.8, 0.3, 0.6]))
+    chains = list(itertools.product([True, False], repeat=3))
+    for beta in (0.3, 1.0, 3.0):
+        weights = {}
+        for chain in chains:
+            p = np.prod([np.exp(s) if right else 1 - np.exp(s) for s, right in zip(steps, chain)])
+            weights[chain] = p * math.exp(all(chain) / beta)
+        after = [sum(w for chain, w in weights.items() if all(chain[:t])) for t in range(4)]
+        brute = [np.log(after[t + 1] / after[t]) for t in range(3)]
+        assert np.allclose(tilted_steps(steps[None], beta)[0], brute, atol=1e-12)
+
+
+def test_p10_the_law_of_the_steps_is_the_law_of_the_whole():
+    steps = np.log(np.random.default_rng(0).uniform(0.05, 0.95, (20, 3)))
+    for beta in (0.3, 1.0, 3.0):
+        moved = tilted_steps(steps, beta)
+        assert np.allclose(np.exp(moved.sum(1)), tilted(steps.sum(1), beta))
+        assert (moved > steps).all() and (moved < 0).all()
+
+
+def test_one_shift_of_all_logits_brings_the_mean_to_its_target():
+    log_masses = np.log([0.001, 0.2, 0.7])
+    moved = shifted(log_masses, 0.5)
+    assert moved.mean() == pytest.approx(0.5, abs=1e-9)
+    assert np.ptp(logit(np.log(moved)) - logit(log_masses)) < 1e-9
+    assert shifted(log_masses, np.exp(log_masses).mean()) == pytest.approx(np.exp(log_masses))

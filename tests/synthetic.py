@@ -1,0 +1,182 @@
+"""Studies whose answers are known: runs made from a formula, for the tests of judging and drawing.
+
+    seeds(tuned("grpo-edge", shift(1)), n=3, base=(0.5, 0.2, 0.05))
+
+is three Runs, one per seed, whose bases have masses spread around 0.5 on id, 0.2 on edge and 0.05
+on hard, and whose arm grpo-edge lifts the logit of every prompt's mass by 1.
+"""
+import math
+
+import numpy as np
+
+from lab.records import Arm, Run, mark_tripwires
+from tasks import AXES, SPLITS
+from theory import hyperbolic, logit
+
+PLACES = [(task, axis) for task in AXES for axis in AXES[task]]
+OVERLAPS = (0.0, 0.001, 0.01, 0.1)
+
+
+def KEPT(log_mass):
+    """An arm that changes nothing."""
+    return log_mass
+
+
+def shift(by):
+    """An arm whose masses are the base's, shifted in the logit."""
+    return lambda log_mass: -np.logaddexp(0, -logit(log_mass) - by)
+
+
+def to(mass):
+    """An arm with this mass on every prompt."""
+    return lambda log_mass: np.full_like(log_mass, math.log(mass) if mass else -np.inf)
+
+
+def by_hyperbolic_law(beta):
+    return lambda log_mass: np.log(hyperbolic(log_mass, beta))
+
+
+def tuned(name, change, **columns):
+    """An arm: change is a function of log masses, or a list of one for each seed."""
+    return Arm(name, **columns), change
+
+
+def k1(beta, change):
+    return tuned(f"k1-b{beta:g}", change, kl="k1_reward", beta=beta)
+
+
+def k3(beta, change):
+    return tuned(f"k3-b{beta:g}", change, kl="k3_loss", beta=beta)
+
+
+def no_kl(change):
+    return tuned("none", change, kl="none", beta=0.0)
+
+
+def colder(temperature, change):
+    name = f"base T={temperature:g}" if temperature else "base greedy"
+    return tuned(name, change, method="pretrain", temperature=temperature)
+
+
+def oracle(change):
+    return tuned("oracle", change, method="pretrain", init="base")
+
+
+def run_of(seed, *arms, base=(0.5, 0.2, 0.05), task="arithmetic", axis="depth", overlap=0.0,
+           noise=0.3, steps=1500, setting="", question="dose", spread=1.0, prompts=24):
+    """A Run whose base has logits spread around base = (id, edge, hard) masses."""
+    rng = np.random.default_rng([seed, 7])
+    words = [task, axis, f"{overlap:g}", f"{noise:g}", str(steps), setting.replace(" ", "_")]
+    run = Run(question, "-".join([*words, f"seed{seed}"]), task, axis, overlap, noise, steps,
+              setting, seed)
+    run.arms["base"] = Arm("base", "pretrain", steps=steps)
+    for split, q in zip(SPLITS, base):
+        for cell in map(str, AXES[task][axis][split]):
+            centre = math.log(q) - math.log1p(-q)
+            before = -np.logaddexp(0, -centre - spread * rng.standard_normal(prompts))
+            run.masses.setdefault(("base", split), {})[cell] = before
+            for arm, change in arms:
+                run.arms[arm.name] = arm
+                if isinstance(change, list):
+                    change = change[seed]
+                run.masses.setdefault((arm.name, split), {})[cell] = change(before)
+    return run
+
+
+def seeds(*arms, n=3, **options):
+    """n seeds of the same."""
+    return [run_of(seed, *arms, **options) for seed in range(n)]
+
+
+def on_splits(change):
+    """GRPO on id and on edge, with the sizes of the study."""
+    sizes = dict(kl="none", beta=0.0, scale="std", reward="trace", steps=60, group_size=16,
+                 prompts_per_step=32, rollouts=30720)
+    return [tuned("grpo-id", change, train_on="id", **sizes),
+            tuned("grpo-edge", change, train_on="edge", **sizes)]
+
+
+def step_rows(seed, share=1.0, off=0.0):
+    """Rows of steps.csv: right prefixes move by 0.8 in the logit, corrupted ones by a share of
+    that; the tuned model is off the law by so much on right ones."""
+    rows = []
+    for step in (2, 3):
+        base = 0.6 + 0.05 * step + 0.01 * seed
+        for prefix, by, law_by, wrong in (("right", 0.8, 0.8, off),
+                                          ("corrupted", 0.8 * share, 0.0, 0.0)):
+            after, law = (float(np.exp(shift(x)(np.log([base])))[0]) for x in (by, law_by))
+            rows.append({"chain": f"c{seed}", "seed": seed, "arm": "k1-b1", "kl": "k1",
+                         "beta": 1.0, "depth": 3, "step": step, "prefix": prefix, "base": base,
+                         "tuned": after + wrong, "law": law})
+    return rows
+
+
+def with_steps(shares, off=0.0):
+    """A Run per seed that has rows of single steps and no masses."""
+    runs = [Run("law", f"c{seed}", "arithmetic", "depth", 0.0, 0.3, 1500, "", seed)
+            for seed in range(len(shares))]
+    for run, share in zip(runs, shares):
+        run.steps = step_rows(run.seed, share, off)
+    return runs
+
+
+def dialled(*arms, noises=(0.1, 0.3, 0.5), n=3):
+    """Bases dialled by noise to 0.8, 0.5 and 0.2 on id."""
+    return [run for noise, q in zip(noises, (0.8, 0.5, 0.2))
+            for run in seeds(*arms, colder(0.5, shift(1)), n=n, noise=noise, base=(q, 0.1, 0.1),
+                             question="saturation")]
+
+
+def stopped_early(*arms, n=3):
+    """Undertrained bases of mass 0.5 on id."""
+    return seeds(*arms, colder(0.5, shift(0.1)), n=n, noise=0.0, steps=500, base=(0.5, 0.1, 0.1),
+                 question="saturation")
+
+
+def rivals(n=3, distill=to(0.9), base=(0.5, 1e-12, 1e-12), **methods):
+    """Methods from shared bases that never saw the edge."""
+    arms = [tuned(f"rival-{name}", change, method=name, rollouts=30720)
+            for name, change in methods.items()]
+    return seeds(*arms, tuned("rival-distill", distill, method="distill"), n=n, base=base,
+                 question="methods")
+
+
+def whole_study(lift=1.0, n=2):
+    """{question that owns the runs: runs}: something of every part."""
+    grpo = on_splits(shift(lift))
+    cold = [colder(0.7, shift(0.2)), colder(0.5, shift(0.4)), colder(0.3, shift(0.6)),
+            colder(0, to(0))]
+    dose = []
+    for task, axis in (PLACES[0], PLACES[2], PLACES[4]):
+        for overlap, q in zip(OVERLAPS, (1e-6, 1e-4, 0.02, 0.2)):
+            id_mass = 0.2 if axis == "tokens" else 0.55   # one place trips a wire
+            dose += seeds(*grpo, *cold, tuned("sft", shift(0.1), method="sft"),
+                          oracle(to(0.95)), n=n, task=task, axis=axis, overlap=overlap,
+                          base=(id_mass, q, q / 10))
+    mark_tripwires(dose)
+    law = seeds(k1(0.3, shift(3.3 * lift)), k1(1, shift(lift)), k3(1, by_hyperbolic_law(1)),
+                no_kl(to(0.99)), n=n, question="law")
+    for run in law:
+        run.steps = [{**row, "chain": run.chain} for row in step_rows(run.seed, share=lift)]
+    both = [no_kl(shift(lift)), k1(1, shift(lift))]
+    rewards = [tuned(f"reward={reward}", shift(lift / 2), reward=reward)
+               for reward in ("answer", "random")]
+    stages = [tuned(name, shift(lift / 2)) for name in ("curriculum-6", "jump-6")]
+    nope = seeds(*grpo, n=n, overlap=0.1, question="positions", setting="position=nope")
+    two_tasks = [run for task in AXES for run in seeds(*grpo, n=n, task=task, setting="share=0.9",
+                                                       question="domains")]
+    return {
+        "dose": dose, "law": law,
+        "saturation": dialled(*both, n=n) + stopped_early(*both, n=n),
+        "methods": rivals(n, ppo=shift(lift), grpo=shift(lift / 2), sft=shift(1)),
+        "rewards": seeds(grpo[0], *rewards, n=n, question="rewards"),
+        "curriculum": seeds(*stages, n=n, overlap=0.1, question="curriculum"),
+        "advantage": seeds(grpo[0], tuned("scale=none", shift(1), scale="none"), n=n,
+                           question="advantage"),
+        "resets": seeds(k1(1, shift(lift)), tuned("resets", shift(2), method="resets"), n=n,
+                        question="resets"),
+        "balanced": seeds(grpo[1], tuned("balanced", shift(1), method="balanced"), n=n,
+                          question="balanced"),
+        "positions": seeds(*grpo, n=n, overlap=0.1, question="positions") + nope,
+        "exposure": seeds(grpo[1], n=n, axis="tokens", question="exposure"),
+        "domains": two_tasks}

@@ -1,0 +1,166 @@
+"""lab/report.py: the page says what the numbers say, and the committed page what these files give.
+"""
+import os
+import re
+
+import pytest
+
+import questions
+from cli import CommandError
+from lab import draw, records, report
+from synthetic import seeds, tuned, shift, whole_study
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+RESULTS = os.path.join(ROOT, "results")
+
+# What the first study found, claim by claim, when it was published. A claim that is worded or
+# judged otherwise must say so here.
+FIRST_STUDY = {
+    "No mass, no gain": "undecided",
+    "Mass predicts gain: transfer": "refuted",
+    "Mass predicts gain: learning": "refuted",
+    "Overlap buys mass": "supported",
+    "Composition and graph length have mass without overlap; "
+    "depth and length of arithmetic have none": "supported",
+    "ID gains saturate: with KL, beta 1, as P1's inverted U": "undecided",
+    "ID gains saturate: without KL, as 1 - Q0": "undecided",
+    "Undertrained bases gain like noisy ones": "not run",
+    "No crossover where GRPO was trained (P4)": "refuted",
+    "No crossover where it was not trained": "refuted",
+    "More than sharpening: grpo-id on id": "refuted",
+    "More than sharpening: grpo-edge on edge": "undecided",
+    "P1: with the KL in the reward, GRPO tilts the base": "refuted",
+    "P3: with k3 as a loss, GRPO follows the hyperbolic law": "refuted",
+    "The tuned model tilts wrong prefixes as it tilts right ones (against P10)": "supported",
+    "P10, the per-token law, holds at every step": "refuted",
+    "A reward that ignores the answer changes nothing (P8)": "refuted",
+    "A curriculum 4, 5, 6 beats a jump to 6 (P9)": "refuted",
+    "Some RL method reaches what the base does not (overlap 0)": "undecided",
+    "RL methods differ by more than seeds do": "supported",
+    "Distillation expands what RL does not": "supported"}
+
+
+def summary(page):
+    """{claim: (verdict, seeds, numbers)} of the table at the top of a report."""
+    rows = re.findall(r"^\| \[(.+?)\]\(#\w+-\d+\) \| \*\*(.+?)\*\* \| (.*?) \| (.*?) \|$", page,
+                      re.MULTILINE)
+    return {claim: tuple(rest) for claim, *rest in rows}
+
+
+def page_of(study, folder="nowhere"):
+    """The report on {question that owns the runs: runs}."""
+    modules = report.in_order(questions)
+    runs = {name: study[questions.owner(name)] for name in modules}
+    return report.page(folder, questions, modules, runs)
+
+
+def save(folder, study):
+    """The files of a study, as study.py --publish leaves them."""
+    for name, runs in study.items():
+        records.write(os.path.join(folder, name), runs)
+
+
+# ----------------------------------------------------------------------------- what is published
+
+def test_the_published_numbers_still_say_what_the_first_study_found():
+    found = summary(report.text(RESULTS, questions))
+    assert {claim: found[claim][0] for claim in FIRST_STUDY} == FIRST_STUDY
+    others = {claim: found[claim][0] for claim in found if claim not in FIRST_STUDY}
+    assert set(others.values()) <= {"a table", "not run"}
+
+
+def test_the_published_numbers_to_the_printed_digit():
+    found = summary(report.text(RESULTS, questions))
+    assert found["Overlap buys mass"][1:] == (
+        "3", "base mass +0.049 ±0.018 per step of dose, gain +0.090 ±0.035 per step of dose")
+    assert found["No mass, no gain"][1:] == (
+        "3", "27 bases: pass@1 +0.034 ±0.139, pass@64 +0.046 ±0.158")
+    assert found["RL methods differ by more than seeds do"][2].startswith(
+        "arithmetic composition: 0.048 between methods, 0.035 between seeds")
+    assert found["Undertrained bases gain like noisy ones"][1:] == ("", "")
+
+
+def test_the_published_report_is_what_the_numbers_give():
+    """No verdict was typed."""
+    with open(os.path.join(RESULTS, "README.md"), encoding="utf-8") as file:
+        assert file.read() == report.text(RESULTS, questions)
+
+
+def test_the_published_figures_are_all_in_the_report():
+    with open(os.path.join(RESULTS, "README.md"), encoding="utf-8") as file:
+        shown = set(re.findall(r"!\[.*?\]\((.*?)\)", file.read()))
+    there = {os.path.relpath(os.path.join(folder, name), RESULTS)
+             for folder, _, names in os.walk(RESULTS) for name in names if name.endswith(".png")}
+    assert shown == there
+
+
+# -------------------------------------------------------------------------------- any other study
+
+def test_the_words_follow_the_numbers():
+    found = {}
+    for lift in (1.0, -1.0):
+        page = page_of(whole_study(lift, n=3))
+        found[lift] = summary(page)
+        for claim, (word, *_) in found[lift].items():
+            assert f"### {claim}: {word}" in page
+    assert found[1.0].keys() == found[-1.0].keys() >= FIRST_STUDY.keys()
+    changed = [claim for claim in FIRST_STUDY if found[1.0][claim][0] != found[-1.0][claim][0]]
+    assert len(changed) >= 8
+
+
+def test_every_question_has_its_section_and_every_link_its_anchor():
+    page = page_of(whole_study())
+    for name, module in report.in_order(questions).items():
+        assert f"## {module.__doc__.strip().splitlines()[0]}" in page
+        assert f"(../questions/{name}.py)" in page
+    targets = set(re.findall(r'<a id="(.*?)"></a>', page))
+    assert set(re.findall(r"\(#(.*?)\)", page)) <= targets
+    assert "⚠ arithmetic tokens, overlap 0: base id 0.2" in page
+    assert "quick" not in targets   # a reader's own
+
+
+def test_lines_that_are_not_tables_can_be_read():
+    for page in (page_of(whole_study()), report.text(RESULTS, questions)):
+        for line in page.splitlines():
+            assert line.startswith(("|", "!", "#")) or len(line) <= 100, line
+
+
+def test_the_files_say_what_the_runs_said(tmp_path):
+    study = {name: [] for name in whole_study(n=1)}
+    study.update(law=whole_study()["law"], methods=whole_study()["methods"])
+    save(tmp_path, {name: runs for name, runs in study.items() if runs})
+    assert summary(report.text(tmp_path, questions)) == summary(page_of(study))
+
+
+def test_a_long_table_is_folded():
+    short, long = [["a"]] + [["1"]] * 5, [["a"]] + [["1"]] * 50
+    assert report.folded(short) == "| a |\n| --- |\n" + "\n".join(["| 1 |"] * 5)
+    assert report.folded(long).startswith("<details><summary>50 rows</summary>\n\n| a |")
+    assert report.folded(long).endswith("| 1 |\n\n</details>")
+
+
+def test_nothing_measured_is_a_page_without_a_verdict(tmp_path):
+    found = summary(report.text(tmp_path, questions))
+    assert {word for word, *_ in found.values()} == {"not run"}
+    assert not any(seeds_ or numbers for _, seeds_, numbers in found.values())
+
+
+def test_half_of_a_record_is_refused_in_one_line(tmp_path):
+    save(tmp_path, {"dose": seeds(tuned("grpo-id", shift(1)), n=1)})
+    os.remove(tmp_path / "dose" / "masses.npz")
+    with pytest.raises(CommandError, match=r"dose.masses\.npz: is not there"):
+        report.text(tmp_path, questions)
+
+
+def test_without_matplotlib_the_page_keeps_the_pictures_that_are_there(tmp_path, monkeypatch,
+                                                                      capsys):
+    save(tmp_path, {"dose": seeds(tuned("grpo-id", shift(1)), n=1)})
+    (tmp_path / "dose" / "dose.png").write_bytes(b"a picture")
+    monkeypatch.setattr(draw, "can_draw", lambda: False)
+    path = report.write(tmp_path, questions)
+    assert "matplotlib is not installed" in capsys.readouterr().out
+    with open(path, encoding="utf-8") as file:
+        page = file.read()
+    assert page == report.text(tmp_path, questions)
+    assert page.count("![") == 1 and "](dose/dose.png)" in page
+    assert (tmp_path / "dose" / "dose.png").read_bytes() == b"a picture"
