@@ -511,7 +511,7 @@ def analysis_tables(records):
     r = records[0]
     return "\n".join([
         f"\n{r['task']}, {r['axis']} axis: each checkpoint beside the first, the base",
-        "\ncoverage: % of prompts solved by base only | tuned only | both | neither. Solved: a mass",
+        "\ncoverage: % of prompts solved by base only | tuned only | both | neither. Solved: mass",
         f"of at least that; {TRIES} tries are even odds at {solvable_mass(TRIES):.4f}",
         table(covered, ["split", "tuned", *thresholds], text=2),
         f"\nefficiency gap: base pass@{TRIES} - tuned pass@1, bootstrap 95 % interval over prompts",
