@@ -389,7 +389,7 @@ def test_the_per_token_law():
 def test_steps_of_another_kl_are_not_looked_at():
     runs = with_steps([0.0, 0.0, 0.0])
     for run in runs:
-        run.steps += [{**step, "kl": "k3", "law": None} for step in step_rows(run.seed, 1.0)]
+        run.steps += [{**step, "kl": "k3_loss", "law": None} for step in step_rows(run.seed, 1.0)]
     assert [v.verdict for v in per_token.verdicts(runs)] == ["refuted", "supported"]
 
 
@@ -399,6 +399,8 @@ def test_a_reward_that_ignores_the_answer():
 
     assert word(KEPT) == "supported" and word(shift(-2)) == "refuted"
     assert word([shift(1), KEPT, shift(-1)]) == "undecided" and word(KEPT, n=1) == "undecided"
+    on_id_alone = seeds(tuned("reward=random", shift(-2), reward="random"), base=(0.5, 1e-9, 1e-9))
+    assert only(rewards.verdicts(on_id_alone)) == "refuted"   # the edge had nothing to lose
     others = seeds(tuned("reward=format", shift(-2), reward="format"))
     assert only(rewards.verdicts(others)) == "not run"
 
