@@ -432,6 +432,10 @@ def test_methods():
     assert words(distill=KEPT, **three)[2] == "refuted"
     assert words(distill=[to(0.9), KEPT, KEPT], **three)[2] == "undecided"
     assert words(n=1, **three) == ["undecided"] * 3
+    # a mass of 0.001 is not to be seen at pass@1, and plain at pass@1024
+    assert words(**{**three, "b": to(1e-3)})[0] == "supported"
+    # distillation is held against the best RL method, not against the base
+    assert words(**{**three, "b": to(0.9)})[2] == "refuted"
     # sft, rft and distillation are not RL: what they reach does not count
     assert words(sft=to(0.9), rft=to(0.9), **three)[0] == "refuted"
 
@@ -449,6 +453,26 @@ def test_methods_differ_by_more_than_seeds_do():
     noise = {name: [shift((i * 7 + seed * 5) % 4) for seed in range(3)]
              for i, name in enumerate("abcd")}
     assert word(**apart) == "supported" and word(**noise) == "refuted"
+
+
+@pytest.mark.parametrize("seeds_, between, within, p, word", [
+    (3, 0.2, 0.1, 0.01, "supported"),
+    (3, 0.1, 0.2, 0.01, "undecided"),   # more than chance, less than seeds
+    (3, 0.1, 0.2, 0.50, "refuted"),
+    (3, 0.2, 0.1, 0.50, "undecided"),
+    (1, 0.2, 0.1, 0.01, "undecided"),
+])
+def test_methods_against_seeds(seeds_, between, within, p, word):
+    assert methods.differ(seeds_, between, within, p) == word
+
+
+def test_labels_are_shuffled_within_a_seed():
+    """Seeds that differ a lot say nothing of methods, nor hide that one is always best."""
+    luck = np.array([[0.0], [10.0], [20.0], [30.0], [40.0]])
+    between, within, p = methods.spread(luck + np.array([[0.0, 0.1, 0.2, 0.3]]))
+    assert p < 0.01 and between < within
+    noise = np.random.default_rng(1).normal(size=(5, 4))
+    assert methods.spread(luck + noise)[2] > 0.05
 
 
 def test_the_table_of_methods_has_what_they_sampled():
