@@ -105,7 +105,7 @@ def step_rows(seed, share=1.0, off=0.0):
         for prefix, by, law_by, wrong in (("right", 0.8, 0.8, off),
                                           ("corrupted", 0.8 * share, 0.0, 0.0)):
             after, law = (float(np.exp(shift(x)(np.log([base])))[0]) for x in (by, law_by))
-            rows.append({"chain": f"c{seed}", "seed": seed, "arm": "k1-b1", "kl": "k1",
+            rows.append({"chain": f"c{seed}", "seed": seed, "arm": "k1-b1", "kl": "k1_reward",
                          "beta": 1.0, "depth": 3, "step": step, "prefix": prefix, "base": base,
                          "tuned": after + wrong, "law": law})
     return rows
