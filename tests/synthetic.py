@@ -127,9 +127,9 @@ def dialled(*arms, noises=(0.1, 0.3, 0.5), n=3):
                              question="saturation")]
 
 
-def stopped_early(*arms, n=3):
-    """Undertrained bases of mass 0.5 on id."""
-    return seeds(*arms, colder(0.5, shift(0.1)), n=n, noise=0.0, steps=500, base=(0.5, 0.1, 0.1),
+def stopped_early(*arms, n=3, mass=0.5):
+    """Undertrained bases of this mass on id."""
+    return seeds(*arms, colder(0.5, shift(0.1)), n=n, noise=0.0, steps=500, base=(mass, 0.1, 0.1),
                  question="saturation")
 
 
