@@ -670,7 +670,7 @@ def test_a_new_file_is_a_method_at_once(folder, base, tmp_path, capsys):
     finetune.main(["--method", "list"])
     said = capsys.readouterr().out.splitlines()
     assert said[2].split() == ["half", "loss", "2402.03300", "Halves", "the", "loss."]
-    assert "bad" in said[1] and "nothing_of_the_kind" in said[1]
+    assert said[1].split()[:2] == ["bad", "broken:"] and "ModuleNotFoundError" in said[1]
     out = str(tmp_path / "o.pt")
     flags = ["--init", base, "--method", "half", "--steps", "2", "--reward", "random",
              "--eval-prompts", "4"]
@@ -778,6 +778,19 @@ def test_a_budget_ends_the_run_with_the_step_that_spends_it(base, tmp_path, caps
     assert extra["finished"] and extra["step"] == 4 and "after 4 steps, 64 rollouts" in said
     finetune.main([*small, "--steps", "2"])    # --steps comes first
     assert "note: --steps 2 ended the run before" in capsys.readouterr().out
+
+
+def test_the_seed_of_a_run_is_that_of_its_problems_and_samples(base, tmp_path):
+    states = []
+    for seed in ("3", "3", "4"):
+        out = str(tmp_path / "o.pt")
+        finetune.main(["--init", base, "--steps", "1", "--prompts-per-step", "4", "--eval-prompts",
+                       "4", "--seed", seed, "--out", out])
+        states.append(load_checkpoint(out)[1]["method"])
+    first, again, other = states
+    assert first["numpy"] == again["numpy"] != other["numpy"]
+    assert torch.equal(first["torch"], again["torch"])
+    assert not torch.equal(first["torch"], other["torch"])
 
 
 def test_the_help_tells_a_methods_own_defaults(capsys):
