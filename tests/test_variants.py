@@ -1,339 +1,628 @@
-"""variants/: each rival by the numbers of its paper, through its own boxes; discovery, budget, resume; the README's example."""
+"""variants/: the numbers of a variant are its doctest. Here: tests that run over every file of the
+folder, so that a new file adds its own; what a doctest cannot show; and what is wrong with a file.
+"""
+import inspect
 import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from test_grpo import algorithm, close
-from test_scripts import ROOT, assert_same_run, interrupt_after, rows_of
+from by_hand import (CELL, algorithm, assert_same_run, by_hand, close, flat, gradient,
+                     interrupt_after, moved, moved_by, ready, rewarded, rows_of, sgd, tiny_model)
 
 import finetune
 import variants
-from grpo import GRPO, Group, completion_mask, group_advantages, whiten
-from model import GPT, GPTConfig, load_checkpoint, save_checkpoint
-from tasks import EOS, PAD, TASKS, Cell, Verdict
+from cli import CommandError, flag, knobs
+from grpo import GRPO, group_advantages
+from model import (GPT, GPTConfig, completion_mask, load_checkpoint, save_checkpoint,
+                   token_logprobs)
+from tasks import EOS, PAD, TASKS, Cell, reserved
 from variants.ppo import gae
+from variants.reinforce_pp import whiten
+from variants.rft import votes
 
-TINY = ["--steps", "2", "--prompts-per-step", "4", "--group-size", "4", "--eval-prompts", "4", "--eval-every", "0"]
+ROOT = Path(__file__).resolve().parent.parent
+TWO_CELLS = (Cell(1, 4), CELL)
+EVERY = pytest.mark.parametrize("name", variants.names())
 
 
-def make(name, **options):
-    """The method on a tiny model, with its own defaults."""
+def shown(kind):
+    """The knobs of a method that are flags."""
+    return {name: knob for name, knob in knobs(kind).items() if knob.shown}
+
+
+def asked_for(kind, checkpoint):
+    """Settings that a method cannot do without, by what its knobs ask for: a checkpoint."""
+    return {name: checkpoint for name, knob in shown(kind).items()
+            if knob.default is None and knob.metavar == "CKPT"}
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory):
+    """make(name, change, **settings): the method, or what change(its class) makes of it, on the
+    tiny model; if it asks for a checkpoint, it gets that same model."""
+    checkpoint = str(tmp_path_factory.mktemp("tiny") / "tiny.pt")
+    save_checkpoint(checkpoint, tiny_model())
+
+    def made(name, change=None, **settings):
+        kind = variants.load(name)
+        settings = {**asked_for(kind, checkpoint), **settings}
+        return algorithm(change(kind) if change else kind, **settings)
+    return made
+
+
+# =============================================================================== every variant
+
+def flags_for(name, base):
+    """A small run's flags: of those that the method has."""
     kind = variants.load(name)
-    return algorithm(kind, **{**kind.defaults, **options})
+    settings = {"prompts_per_step": 4, "group_size": 5, "reward": "random",
+                "budget_rollouts": BUDGET, **asked_for(kind, base)}
+    words = [(flag(key), str(value)) for key, value in settings.items() if key in shown(kind)]
+    return ["--init", base, "--method", name, "--steps", str(STEPS), "--eval-every", "2",
+            "--eval-prompts", "4", "--lr-decay", *sum(words, ())]
 
 
-def by_hand(rewards, lengths=None, N=1, ended=True):
-    """A Group with these rewards [P, G]; completions of these lengths (all: N) in a room of N tokens, each token at log-prob -1."""
-    rewards = torch.as_tensor(rewards, dtype=torch.float32)
-    P, R = len(rewards), rewards.numel()
-    completions = torch.full((R, N), 7)
-    for row, length in zip(completions, [N] * R if lengths is None else lengths):
-        row[length:] = PAD
-        row[length - 1] = EOS if ended else 7
-    mask = completion_mask(completions)
-    right = rewards.flatten().numpy() == 1
-    return Group("arithmetic", Cell(1, 4), np.ones((P, 3), dtype=int), torch.cat([torch.ones(R, 3, dtype=int), completions], 1), -mask, mask,
-                 Verdict(right, right, right.astype(float), right), rewards=rewards)
+STEPS, BUDGET = 6, 75
 
 
-def moved(group, log_ratios, advantages):
-    """The group with these advantages, and the log-probs [R, N], needing a gradient, after a move by these log-ratios."""
-    group.advantages = torch.as_tensor(advantages, dtype=torch.float32)
-    return (group.old_logp + torch.as_tensor(log_ratios, dtype=torch.float32)).requires_grad_()
+@pytest.fixture(scope="module", params=variants.names())
+def run(request, base, tmp_path_factory):
+    """(name, checkpoint, completions sampled) of a small run of a method."""
+    out = str(tmp_path_factory.mktemp("run") / "whole.pt")
+    sampled = []
+    with pytest.MonkeyPatch.context() as patch:
+        generate = sys.modules["grpo"].generate
+
+        def counted(*args, **options):
+            sampled.append(generate(*args, **options))
+            return sampled[-1]
+        patch.setattr("grpo.generate", counted)
+        finetune.main([*flags_for(request.param, base), "--out", out])
+    return request.param, out, sum(len(completions) for completions, _ in sampled)
 
 
-# -------------------------------------------------------------------------------------------- advantages, as published
-
-THIRD, SEVENTH = 1 / 3, 1 / 7
-ADVANTAGES = [
-    ("grpo", {}, [[1, 0, 0, 0]], [1.5, -.5, -.5, -.5]),
-    ("dr_grpo", {}, [[1, 0, 0, 0]], [.75, -.25, -.25, -.25]),
-    ("dr_grpo", {}, [[2, 0, 0, 0]], [1.5, -.5, -.5, -.5]),                                                  # GRPO's would not double
-    ("rloo", {}, [[1, 0, 0, 0]], [1, -THIRD, -THIRD, -THIRD]),
-    ("rloo", {}, [[1], [0]], [0, 0]),                                                                       # nobody to compare with
-    ("reinforce_pp", {}, [[1, 0, 0, 0], [1, 1, 0, 0]], [1.2910, -.7746, -.7746, -.7746, 1.2910, 1.2910, -.7746, -.7746]),
-    ("reinforce_pp", {}, [[.1, .1], [.1, .1]], [0, 0, 0, 0]),
-    ("reinforce_pp_baseline", {}, [[1, 0, 0, 0], [1, 1, 0, 0]], [1.6036, -.5345, -.5345, -.5345, 1.0690, 1.0690, -1.0690, -1.0690]),
-    ("w_reinforce", {}, [[1, 0], [0, 0], [1, 1]], [.1, -1, -1, -1, .1, .1]),
-    ("w_reinforce", {"weight_right": 0.0}, [[1, 0]], [0, -1]),                                              # NSR
-    ("passk", {"k": 2}, [[1, 0, 0, 0]], [1, -THIRD, -THIRD, -THIRD]),
-    ("passk", {"k": 4, "group_size": 8}, [[1, 1, 0, 1, 1, 0, 0, 0]], [.1204, .1204, -.1204, .1204, .1204, -.1204, -.1204, -.1204]),
-    ("passk", {"k": 4, "group_size": 8}, [[0, 1, 0, 0, 0, 0, 0, 0]], [-SEVENTH, 1, *[-SEVENTH] * 6]),
-    ("passk", {"k": 4, "group_size": 8}, [[1, 1, 1, 1, 1, 0, 0, 0], [0] * 8], [0] * 16),                    # no subset can fail; none can succeed
-    ("rft", {}, [[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]], [6, 0, 0, 0, 3, 3, 0, 0, 0, 0, 0, 0]),          # one vote per solved prompt
-    ("rft", {}, [[0, 0]], [0, 0]),
-]
+def test_a_run_moves_the_weights_and_logs_every_step(run, base):
+    name, out, _ = run
+    before, after = (flat(load_checkpoint(path)[0].parameters()) for path in (base, out))
+    assert after.isfinite().all() and not torch.equal(before, after)
+    rows = rows_of(out)
+    assert [int(row["step"]) for row in rows] == list(range(1, len(rows) + 1))
+    for column in ("loss", "grad", "id", "rewards", *variants.load(name).columns):
+        assert rows[-1][column] != "", column
+    assert all(np.isfinite(float(row["loss"])) for row in rows)
+    assert any(float(row["grad"]) > 0 for row in rows)
 
 
-@pytest.mark.parametrize("name,options,rewards,expected", ADVANTAGES)
-def test_advantages_by_hand(name, options, rewards, expected):
-    method, group = make(name, **options), by_hand(rewards)
-    assert close(method.advantages(group).flatten(), expected, 1e-4)
+def test_every_completion_is_counted_and_a_budget_ends_the_run(run):
+    name, out, sampled = run
+    rows, extra = rows_of(out), load_checkpoint(out)[1]
+    rollouts = [int(row["rollouts"]) for row in rows]
+    assert rollouts[-1] == sampled == extra["method"]["rollouts"] and extra["finished"]
+    assert "generate" not in vars(inspect.getmodule(variants.load(name))) or name == "grpo"
+    if "budget_rollouts" in shown(variants.load(name)):
+        assert rollouts[-2] < BUDGET and (rollouts[-1] >= BUDGET or len(rows) == STEPS)
+    else:
+        assert len(rows) == STEPS and sampled == 0   # nothing to pay for
+
+
+def test_stop_and_resume_equals_the_uninterrupted_run(run, base, tmp_path, monkeypatch):
+    name, whole, _ = run
+    halves = str(tmp_path / "halves.pt")
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 2)
+        with pytest.raises(SystemExit):
+            finetune.main([*flags_for(name, base), "--out", halves])
+    assert 0 < load_checkpoint(halves)[1]["step"] < len(rows_of(whole))
+    finetune.main(["--resume", halves])
+    assert_same_run(whole, halves)
+
+
+@EVERY
+def test_a_group_without_contrast_has_a_gradient_only_where_the_class_says_so(name, make):
+    """It says so by taking away --drop-zero-variance, which would delete that gradient."""
+    def change(kind):
+        class Watched(kind):
+            def rewards(self, group):
+                rewards = torch.full((len(group.prompts), group.size), self.equal_reward)
+                rewards[0] = 0.0   # the first prompt has a contrast: one right completion
+                rewards[0, 0] = 1.0
+                return rewards if group.size > 1 else torch.ones(len(group.prompts), 1)
+
+            def forward(self, group):
+                logp = super().forward(group)
+                if logp.requires_grad:
+                    logp.retain_grad()
+                    seen.append((group, logp))
+                return logp
+        return Watched
+
+    has_gradient = False
+    for value in (0.0, 1.0, 1 / 3):
+        method, seen = make(name, change, prompts_per_step=3), []
+        method.equal_reward = value
+        method.step(sgd(method))
+        assert any((logp.grad[:group.size] != 0).any() for group, logp in seen)
+        for group, logp in seen:
+            equal = (group.rewards == group.rewards[:, :1]).all(1).repeat_interleave(group.size)
+            has_gradient |= bool((logp.grad[equal] != 0).any())
+    assert has_gradient != ("drop_zero_variance" in shown(variants.load(name)))
+
+
+@EVERY
+def test_no_evaluation_prompt_is_ever_drawn(name, make):
+    method = make(name, cells=TWO_CELLS, reward="trace", prompts_per_step=60)
+    groups, _ = method.step(sgd(method))   # nothing is right: what can be refilled is
+    for group in groups:
+        assert not reserved(group.prompts).any()
+        assert TASKS[group.task].matches(group.prompts, group.cell).all()
+    assert sum(len(group.prompts) for group in groups) >= 60
+
+
+@EVERY
+def test_help_names_its_knobs_and_no_others(name, capsys):
+    with pytest.raises(SystemExit) as stop:
+        finetune.main(["--method", name, "--help"])
+    said = capsys.readouterr().out
+    assert stop.value.code == 0
+    for key, knob in knobs(variants.load(name)).items():
+        listed = re.search(rf"^  {flag(key)}\b", said, re.M)
+        assert bool(listed) == knob.shown, key
+        assert not knob.shown or " ".join(knob.help.split()[:3]) in " ".join(said.split())
+
+
+@pytest.mark.parametrize("name", [name for name in variants.names() if name != "grpo"])
+def test_a_file_says_what_it_is(name):
+    """A title, the paper, what the method is told beyond the outcome, an example that runs; and no
+    more than 80 lines, unless it says why."""
+    kind = variants.load(name)
+    module = inspect.getmodule(kind)
+    text = Path(module.__file__).read_text(encoding="utf-8")
+    about = " ".join(module.__doc__.split())
+    assert about.startswith(f"{name}.py: ") and "Information used: " in about
+    paper = re.search(r"\d{4}\.\d{5}", kind.paper)
+    assert paper and paper[0] in about and kind.__doc__
+    assert re.search(r"^ *>>> ", text, re.M)
+    lines = text.splitlines()
+    assert len(lines) <= (130 if "Longer than most" in about else 80)
+    assert max(map(len, lines)) <= 100
+
+
+def test_list_from_any_folder_and_only_the_chosen_file_is_imported(tmp_path):
+    code = ("import sys; sys.path.insert(0, sys.argv[1]); import finetune\n"
+            "finetune.build_parser(['--method', 'dapo']).parse_args(['--method', 'dapo'])\n"
+            "print([m for m in sys.modules if m.startswith('variants.')])\n"
+            "finetune.main(['--method', 'list'])")
+    done = subprocess.run([sys.executable, "-c", code, str(ROOT)], cwd=tmp_path,
+                          capture_output=True, text=True)
+    assert done.returncode == 0 and not done.stderr and not os.listdir(tmp_path)
+    imported, *lines = done.stdout.splitlines()
+    assert imported == "['variants.dapo']"
+    assert [line.split()[0] for line in lines] == variants.names()
+    for line in lines:
+        assert "broken" not in line and len(line) <= 100 and re.search(r"\d{4}\.\d{5}  ", line)
+
+
+# ============================================================ what a doctest cannot show, by method
+
+# ------------------------------------------------------------------------- KL, baseline, batch
+
+@pytest.mark.parametrize("name,prize", [("grpo", 1), ("dr_grpo", 1), ("rloo", 1), ("remax", 1),
+                                        ("w_reinforce", 1.1)])
+def test_k1_reward_pulls_to_one_and_the_same_tilt(name, prize, make, monkeypatch):
+    """At log pi = log ref + prize * r / beta + constant no completion of a prompt is better than
+    another: the KL costs what the reward brings. w_reinforce pays 0.1 + 1 for right over wrong."""
+    beta, method = 0.5, make(name, kl="k1_reward", beta=0.5, scale="none", reward="trace")
+    greedy = by_hand([[0]])
+    monkeypatch.setattr(method, "sample", lambda *args, **options: greedy)
+    lone = shown(type(method))["group_size"].low == 1   # no group is needed: one sample a prompt
+    for shape in [(1, 4)] + [(4, 1)] * lone:
+        group = by_hand(torch.tensor([1., 0, 0, 1]).view(shape))
+        tilt = prize * group.rewards.view(4, 1) / beta
+        group.ref_logp = group.old_logp - tilt + 0.3
+        balanced = method.advantages(group)
+        assert close(balanced, balanced[:1].expand(4), 1e-5)
+        group.ref_logp = group.old_logp - 0.9 * tilt + 0.3   # not there yet
+        right, wrong = method.advantages(group)[:2]
+        assert right - wrong > 0.05
+
+
+def test_remax_compares_with_the_greedy_completion_and_pays_for_it(make):
+    method = make("remax", reward="format", group_size=3)
+    asked, sample = [], method.sample
+
+    def watched(policy, problems, group_size, temperature):
+        asked.append((policy is method.policy, group_size, temperature))
+        return sample(policy, problems, group_size, temperature)
+    method.sample = watched
+    group, = ready(method)
+    assert asked == [(True, 3, 1.0), (True, 1, 0)] and method.rollouts == 4 * (3 + 1)
+    problems = (group.task, group.cell, group.prompts)
+    a, b = (sample(method.policy, problems, 1, 0) for _ in range(2))
+    assert torch.equal(a.tokens, b.tokens)
 
 
 @pytest.mark.parametrize("greedy,expected", [(1, [0, -1]), (0, [1, 0])])
-def test_remax_compares_with_the_greedy_completion(greedy, expected, monkeypatch):
-    method, group = make("remax", reward="trace"), by_hand([[1, 0]])
-    asked = []
-    monkeypatch.setattr(method, "sample", lambda policy, problems, group_size, temperature: asked.append((group_size, temperature)) or by_hand([[greedy]]))
-    assert close(method.advantages(group), expected) and asked == [(1, 0)]
+def test_remax_by_hand(greedy, expected, make, monkeypatch):
+    method = make("remax", reward="trace")
+    monkeypatch.setattr(method, "sample", lambda *args, **options: by_hand([[greedy]]))
+    assert close(method.advantages(by_hand([[1, 0]])), expected)
 
 
-def test_remax_samples_the_baseline_greedily():
-    method = make("remax", reward="format", group_size=3)
-    group, _ = method.step(torch.optim.SGD(method.parameters(), lr=0.0))
-    a, b = (method.sample(method.policy, (group.task, group.cell, group.prompts), 1, 0) for _ in range(2))
-    assert torch.equal(a.tokens, b.tokens)
-    assert method.rollouts == 4 * (3 + 1) + 4 + 4
+def test_reinforce_pp_puts_the_kl_where_it_is_earned(make):
+    """The return at t has the log-ratios from t on, not those before."""
+    method, group = make("reinforce_pp", kl="k1_reward", beta=0.5), by_hand([[1, 0]], N=2)
+    # the policy is more sure than the reference: a cost
+    group.ref_logp = group.old_logp + torch.tensor([[-.2, -.4], [0, 0]])
+    assert close(method.advantages(group), [[1 - .5 * .6, 1 - .5 * .4], [0, 0]])
+
+
+@pytest.mark.parametrize("name", ["reinforce_pp", "reinforce_pp_baseline", "ppo"])
+def test_advantages_are_whitened_over_the_whole_step(name, make):
+    method = make(name, cells=TWO_CELLS)
+    groups = method.experience(4)
+    raw = [method.advantages(group) for group in groups]
+    tokens = torch.cat([x[group.mask == 1] for x, group in zip(raw, groups)])
+    mean, std = tokens.mean(), tokens.std(correction=0)
+    for group, x in zip(groups, raw):
+        group.advantages = x
+    method.normalise(groups)
+    for group, x in zip(groups, raw):
+        assert close(group.advantages, (x - mean) / (std + 1e-6) * group.mask, 1e-5)
+    assert len(groups) == 2 and std > 0
 
 
 def test_whiten_counts_tokens_and_only_those():
     x, mask = torch.tensor([[1., 2, 99], [3, 99, 99]]), torch.tensor([[1., 1, 0], [1, 0, 0]])
-    assert close(whiten(x, mask), [[-1.2247, 0, 0], [1.2247, 0, 0]], 1e-4)
+    assert close(whiten([x], [mask])[0], [[-1.2247, 0, 0], [1.2247, 0, 0]], 1e-4)
+    parts = whiten([x[:1], x[1:]], [mask[:1], mask[1:]])
+    assert close(torch.cat(parts), whiten([x], [mask])[0])
+    equal = torch.full((2, 3), 0.1)
+    assert (whiten([equal], [mask])[0] == 0).all()
 
 
-def test_reinforce_pp_puts_the_kl_where_it_is_earned():
-    """The return at t has the log-ratios from t on, not those before."""
-    method, group = make("reinforce_pp", kl="k1_reward", beta=0.5), by_hand([[1, 0]], N=2)
-    group.ref_logp = group.old_logp + torch.tensor([[-.2, -.4], [0, 0]])  # the policy is more sure than the reference: a cost
-    returns = torch.tensor([[1 - .5 * .6, 1 - .5 * .4], [0, 0]])
-    assert close(method.advantages(group), whiten(returns, group.mask), 1e-5)
+# ---------------------------------------------------------------------- losses, as published
 
-
-def test_the_kl_of_the_other_variants_is_the_one_of_grpo():
-    group = by_hand([[1, 0, 0, 0]], N=2)
-    group.ref_logp = group.old_logp - torch.rand(4, 2)
-    cost = GRPO.kl_cost(algorithm(kl="k1_reward", beta=0.5), group)
-    assert cost.abs().max() > 0.01 and close(cost.sum(), 0)
-    for name, share in (("dr_grpo", 1), ("rloo", 4 / 3), ("passk", 1), ("w_reinforce", 1), ("dapo", 1)):
-        free, tied = (make(name, kl=kl, beta=0.5, overlong=0) if name == "dapo" else make(name, kl=kl, beta=0.5) for kl in ("none", "k1_reward"))
-        assert close(free.advantages(group) - tied.advantages(group), share * cost.flatten()), name
-
-
-# ------------------------------------------------------------------------------------------------ losses, as published
-
-def test_dr_grpo_divides_by_a_constant():
-    method, group = make("dr_grpo"), by_hand([[1, 0]], lengths=[2, 6], N=8)
+def test_dr_grpo_divides_by_the_longest_room_of_all_cells(make):
+    """And not by each cell's own, which would be a division by length between cells."""
+    method, group = make("dr_grpo", cells=TWO_CELLS), by_hand([[1, 0]], lengths=[2, 4], N=5)
     logp = moved(group, 0, [1., 1.])
     method.loss(group, logp).backward()
-    assert close(-logp.grad, group.mask / 16)
+    assert method.longest == 15 and close(-logp.grad, group.mask / (2 * 15))
 
 
-def test_dapo_clips_higher_and_weighs_tokens_alike():
-    group = by_hand([[1, 0]], lengths=[2, 6], N=8)
-    logp = moved(group, 0, [1., 1.])
-    make("dapo").loss(group, logp).backward()
-    assert close(-logp.grad, group.mask / 8)
-    group = by_hand([[1]])
-    logp = moved(group, [[np.log(1.25)]], [1.])
-    assert close(-make("dapo").loss(group, logp).item(), 1.25) and close(-make("grpo").loss(group, logp).item(), 1.20)
-
-
-def test_dapo_penalises_overlong_completions_softly():
-    method = make("dapo", overlong=16)
-    lengths = [40, 48, 49, 56, 64]
-    assert close(method.penalty(by_hand([[1] * 5], lengths, N=64)), [0, 0, -1 / 16, -.5, -1])
-    assert close(method.penalty(by_hand([[1]], N=64, ended=False)), [-1]) and close(make("dapo", overlong=0).penalty(by_hand([[1]], N=64)), [0])
-    assert close(method.advantages(by_hand([[1, 1]], [48, 56], N=64)), group_advantages(torch.tensor([[1, .5]])).flatten())
-    group = method.experience()  # a solution ends where the penalty begins
-    assert group.mask.shape[1] == min(GRPO.room(method, group.task, group.cell) + 16, 32 - group.start)
-
-
-@pytest.mark.parametrize("refills", [0, 2, 50])
-def test_dapo_refills_what_has_no_contrast(refills):
-    class Rare(variants.load("dapo")):
-        def rewards(self, group):  # every third prompt that was ever sampled has a contrast
-            self.seen = getattr(self, "seen", 0) + len(group.prompts)
-            rewards = torch.zeros(len(group.prompts), 5)
-            rewards[torch.arange(self.seen - len(group.prompts), self.seen) % 3 == 0, 0] = 1
-            return rewards
-    method = algorithm(Rare, refills=refills, prompts_per_step=6, **Rare.defaults)
-    group = method.experience()
-    contrast = int((~method.zero_variance(group)).sum())
-    assert method.rollouts == len(group.tokens) == 5 * len(group.prompts) == 5 * method.seen
-    assert contrast == {0: 2, 2: 4, 50: 6}[refills] and len(group.prompts) == {0: 6, 2: 6 + 4 + 2, 50: 16}[refills]
-    assert len(group.verdict.trace) == len(group.old_logp) == len(group.mask) == len(group.tokens)
-    for i, row in enumerate(group.tokens):
-        assert (row[:group.start].numpy() == group.prompts[i // 5]).all()
-    group.advantages = method.advantages(group)
-    rare = by_hand([[1, 0]])  # joining keeps the order: first one, then the other
-    assert torch.equal(rare.join(by_hand([[0, 0]])).rewards, torch.tensor([[1., 0], [0, 0]]))
-
-
-def test_gspo_has_one_ratio_per_sequence():
+def test_gspo_has_one_ratio_per_sequence(make):
     method, group = make("gspo", clip_high=0.5), by_hand([[1, 0]], lengths=[2, 1], N=3)
     logp = moved(group, [[.1, .3, 0], [0, 0, 0]], [2., -1.])
-    assert close(method.log_ratio(group, logp).exp()[0], [1.2214, 1.2214, 1], 1e-4)
+    ratio = method.log_ratio(group, logp).exp()
+    assert close(ratio.detach()[0], [1.2214, 1.2214, 1], 1e-4)
     loss = method.loss(group, logp)
     loss.backward()
-    assert close(loss.item(), -(2 * 1.2214 - 1) / 2, 1e-4) and close(-logp.grad[0], [1.2214 * 2 / 2 / 2] * 2 + [0], 1e-4)  # s A / L, over 2 rows
-    assert method.clip_fraction(group, logp) == 0 and close(make("gspo", clip_high=0.2).clip_fraction(group, logp), 2 / 3)
+    assert close(loss.item(), -(2 * 1.2214 - 1) / 2, 1e-4)
+    assert close(-logp.grad[0], [1.2214 * 2 / 2 / 2] * 2 + [0], 1e-4)   # s A / L, over 2 rows
+    assert method.clip_fraction(group, logp) == 0
+    assert close(make("gspo", clip_high=0.2).clip_fraction(group, logp), 2 / 3)
 
 
-def test_rloo_has_one_action_per_completion():
+def test_rloo_has_one_action_per_completion(make):
     method, group = make("rloo"), by_hand([[1, 0]], lengths=[2, 1], N=3)
     logp = moved(group, [[.05, .1, 0], [0, 0, 0]], [2., -1.])
     method.loss(group, logp).backward()
     assert close(-logp.grad[0], [2 * np.exp(.15) / 2] * 2 + [0], 1e-4)
 
 
-def test_cispo_never_loses_a_gradient():
+def test_cispo_never_loses_a_gradient(make):
     group = by_hand([[1]])
-    for name, coefficient in (("cispo", 5), ("grpo", 0)):
-        logp = moved(group, [[np.log(6)]], [1.])
-        make(name).loss(group, logp).backward()
+    for name, log_ratio, advantage, coefficient in (
+            ("cispo", np.log(6), 1., 5),     # capped, and there
+            ("cispo", np.log(.1), -1., -.1),   # and there is no lower clip
+            ("grpo", np.log(6), 1., 0)):
+        logp = moved(group, [[log_ratio]], [advantage])
+        method = make(name)
+        method.loss(group, logp).backward()
         assert close(-logp.grad, [[coefficient]], 1e-4)
-    assert make("cispo").clip_fraction(group, logp) == 1
-    logp = moved(group, [[np.log(.1)]], [-1.])  # and there is no lower clip
-    make("cispo").loss(group, logp).backward()
-    assert close(-logp.grad, [[-.1]], 1e-4)
+        assert method.clip_fraction(group, logp.detach()) == (log_ratio > 1)
 
 
-@pytest.fixture(scope="module")
-def teacher(tmp_path_factory):
-    """A checkpoint with the shape of test_grpo's model."""
-    path = str(tmp_path_factory.mktemp("teacher") / "teacher.pt")
-    save_checkpoint(path, algorithm().policy)
-    return path
+# ------------------------------------------------------------------------------------ passk, rft
+
+def test_a_fractional_reward_is_not_a_right_answer(make):
+    """Process rewards, for example: where right and wrong are counted, only 1 is right."""
+    whole, half = by_hand([[1, 0, 0, 0, 0]]), by_hand([[1, .9, .5, 0, 0]])
+    for name in ("passk", "rft"):
+        method = make(name)
+        assert torch.equal(method.advantages(half), method.advantages(whole))
+        assert method.advantages(half)[0] > 0
+    assert close(votes(torch.tensor([[.5, .9], [1, .9]])), [[0, 0], [2, 0]])
+    assert close(make("w_reinforce").advantages(half), [.1, .09 - .1, .05 - .5, -1, -1])
 
 
-@pytest.mark.parametrize("name", ["rft", "distill", "sft"])
-def test_the_imitators_maximise_likelihood(name, teacher):
-    method = make(name, **{"teacher": teacher} if name == "distill" else {})
-    group = by_hand([[1, 0]], lengths=[1, 2], N=2)
-    group.advantages = method.advantages(group)
-    logp = moved(group, [[-.5, 0], [.2, .2]], group.advantages)                                   # log-probs -1.5 and -.8, -.8
-    assert close(method.loss(group, logp).item(), 1.5 if name == "rft" else (1.5 + .8) / 2)
+def test_passk_rests_where_every_subset_succeeds(make):
+    method = make("passk", k=4)
+    assert (method.advantages(by_hand([[1, 1, 0, 0, 0], [0] * 5, [1] * 5])) == 0).all()
+    assert method.advantages(by_hand([[1, 0, 0, 0, 0]])).tolist()[0] > 0
 
 
-def test_the_teacher_samples_and_the_student_pays(teacher):
-    method = make("distill", teacher=teacher, group_size=3)
-    with torch.no_grad():
-        for p in method.policy.parameters():
-            p.zero_()
-    group = method.experience()
-    expected = GRPO.forward(algorithm(), group)                                                   # the teacher is this model
-    assert close(group.old_logp, expected.detach(), 1e-5) and method.rollouts == 4 * 3
+def test_rft_gives_every_solved_prompt_of_the_step_one_vote(make):
+    method = make("rft")
+    groups = [by_hand([[1, 0, 0, 0], [1, 1, 0, 0]]), by_hand([[0, 0, 0, 0]])]
+    for group in groups:
+        group.advantages = method.advantages(group)
+    method.normalise(groups)
+    weights = torch.cat([group.advantages for group in groups])
+    assert close(weights, [6, 0, 0, 0, 3, 3, 0, 0, 0, 0, 0, 0])
+    method.normalise(groups[1:])
+    assert (groups[1].advantages == 0).all()   # nobody was right: no vote, no nan
 
 
-def test_sft_is_shown_gold_and_counts_it():
-    method = make("sft")
-    group = method.experience()
-    method.experience()
-    assert group.verdict.trace.all() and (method.gold_sequences, method.gold_tokens, method.rollouts) == (8, 2 * group.mask.sum(), 0)
+# -------------------------------------------------------------------------------------------- dapo
+
+class Rare:
+    """Every third prompt that is ever sampled has a contrast."""
+    def rewards(self, group):
+        first = getattr(self, "seen", 0)
+        self.seen = first + len(group.prompts)
+        rewards = torch.zeros(len(group.prompts), group.size)
+        rewards[torch.arange(first, self.seen) % 3 == 0, 0] = 1
+        return rewards
 
 
-# ----------------------------------------------------------------------------------------------------------------- PPO
+def rare(kind):
+    return type("RareContrast", (Rare, kind), {})
 
-def test_gae_by_hand():
-    rewards, values = torch.tensor([[0., 0, 1]]), torch.tensor([[.2, .5, .8]])
-    assert close(gae(rewards, values, 1.0, 1.0), [[.8, .5, .2]]) and close(gae(rewards, values, 1.0, 0.95), [[.7655, .49, .2]])
-    assert close(gae(rewards, values, 0.9, 0.0), [[.9 * .5 - .2, .9 * .8 - .5, 1 - .8]])           # lambda 0: the one-step error
+
+@pytest.mark.parametrize("refills,contrast,prompts", [(0, 2, 6), (2, 4, 12), (50, 6, 16)])
+def test_dapo_refills_what_has_no_contrast(refills, contrast, prompts, make):
+    method = make("dapo", rare, cells=TWO_CELLS, refills=refills, prompts_per_step=6)
+    groups, _ = method.step(sgd(method))
+    kept = [~method.zero_variance(group) for group in groups]
+    assert sum(int(x.sum()) for x in kept) == contrast
+    assert sum(len(group.prompts) for group in groups) == prompts == method.seen
+    assert method.rollouts == 5 * prompts
+    assert {group.cell for group in groups} == set(TWO_CELLS)
+    for group, contrasts in zip(groups, kept):   # what says nothing is not in the mean
+        assert torch.equal(group.mask.any(1), contrasts.repeat_interleave(5))
+
+
+def test_dapo_takes_the_mean_over_the_tokens_of_what_is_left(make):
+    """However many refills there were, and however they fall into groups."""
+    def change(kind):
+        class Watched(rare(kind)):
+            def forward(self, group):
+                logp = super().forward(group)
+                logp.retain_grad()
+                seen.append((group, logp))
+                return logp
+        return Watched
+    method, seen = make("dapo", change, cells=TWO_CELLS, refills=9, prompts_per_step=6), []
+    groups, _ = method.step(sgd(method))
+    tokens = sum(group.mask.sum() for group in groups)
+    assert len(seen) > 2
+    for group, logp in seen:
+        assert close(-logp.grad, group.advantages[:, None] * group.mask / tokens, 1e-6)
+
+
+def test_dapo_stops_refilling_when_the_budget_is_spent(make):
+    method = make("dapo", lambda kind: rewarded(kind, [0.0]), refills=9, budget_rollouts=30)
+    groups = method.experience(4)
+    assert method.rollouts == 40 and len(groups) == 2   # 20, and one refill of 20
+
+
+@pytest.mark.parametrize("context,buffer", [(96, 4), (32, 2), (30, 0)])
+def test_dapo_never_penalises_a_right_answer_whatever_the_context(context, buffer, make):
+    """Depth 4 of length 4 takes 10 tokens to ask and 20 to answer."""
+    cell = Cell(4, 4)
+    method = make("dapo", cells=[cell], context=context, reward="trace")
+    problems = TASKS["arithmetic"].sample(cell, 4, np.random.default_rng(0))
+    assert method.room("arithmetic", cell) == 20 + buffer
+    group = method.rollout(("arithmetic", cell, problems.prompts))
+    solutions = torch.from_numpy(problems.solutions)
+    group.tokens[::5, group.start:] = PAD
+    group.tokens[::5, group.start:group.start + 20] = solutions   # one of five is right
+    group.completions[1::5] = 7                                    # and one never ends
+    group.mask = completion_mask(group.completions)
+    prompts = group.prompts.repeat(5, axis=0)
+    group.verdict = TASKS["arithmetic"].verify(prompts, group.completions.numpy())
+    group.rewards = method.rewards(group)
+    assert group.rewards[:, 0].tolist() == [1] * 4 and group.rewards.sum() == 4
+    penalised = group.rewards.clone()
+    for row in range(20):
+        length, cut_off = group.mask[row].sum(), not (group.completions[row] == EOS).any()
+        if buffer:
+            soft = max(-1, min(0, (20 - length) / buffer))
+            penalised.view(-1)[row] += -1 if cut_off else soft
+    assert torch.equal(penalised[:, 0], group.rewards[:, 0])
+    assert close(method.advantages(group), group_advantages(penalised).flatten(), 1e-5)
+
+
+def test_dapo_penalises_overlong_completions_softly(make):
+    group = by_hand([[1, 1, 1]], lengths=[5, 7, 9], N=9)
+    assert close(make("dapo", cells=[Cell(1, 4)]).advantages(group),
+                 group_advantages(torch.tensor([[1, .5, 0]])).flatten())
+    spared = make("dapo", cells=[Cell(1, 4)], overlong=0)
+    assert (spared.advantages(group) == 0).all()
+
+
+def test_dapo_clips_higher_and_weighs_tokens_alike(make):
+    group = by_hand([[1, 0]], lengths=[2, 6], N=8)
+    logp = moved(group, 0, [1., 1.])
+    make("dapo").loss(group, logp).backward()
+    assert close(-logp.grad, group.mask / 8)
+    group = by_hand([[1]])
+    logp = moved(group, [[np.log(1.25)]], [1.])
+    assert close(-make("dapo").loss(group, logp).item(), 1.25)
+    assert close(-make("grpo").loss(group, logp).item(), 1.20)
+
+
+# -------------------------------------------------------------------------------------------- ppo
+
+def test_gae_is_the_sum_of_discounted_errors():
     torch.manual_seed(0)
     rewards, values = torch.randn(3, 6), torch.randn(3, 6)
     for row in range(3):
-        for t in range(6):  # the definition: the sum of (gamma lambda)^i delta_{t+i}
-            V = [*values[row].tolist(), 0.0]
-            delta = [rewards[row, i].item() + .9 * V[i + 1] - V[i] for i in range(6)]
-            assert close(gae(rewards, values, .9, .7)[row, t], sum((.9 * .7) ** (i - t) * delta[i] for i in range(t, 6)), 1e-5)
+        V = [*values[row].tolist(), 0.0]
+        delta = [rewards[row, i].item() + .9 * V[i + 1] - V[i] for i in range(6)]
+        for t in range(6):
+            expected = sum((.9 * .7) ** (i - t) * delta[i] for i in range(t, 6))
+            assert close(gae(rewards, values, .9, .7)[row, t], expected, 1e-5)
 
 
-def test_ppo_sees_the_value_before_the_token_and_the_reward_at_its_end():
-    method = make("ppo", lam=0.9, reward="format", temperature=0.7)
+def test_ppo_sees_the_value_before_the_token_and_the_reward_at_its_end(make):
+    method = make("ppo", lam=0.9, temperature=0.7)
     with torch.no_grad():
         method.head.weight.normal_()
-    group = method.experience()
+    group, = method.experience(4)
     advantages = method.advantages(group)
     lengths = group.mask.sum(1).long()
-    assert lengths.unique().numel() > 1 and close(advantages[group.mask == 1].mean(), 0) and close(advantages[group.mask == 1].std(correction=0), 1, 1e-4)
-    assert (advantages[group.mask == 0] == 0).all() and (group.more["old_values"][group.mask == 0] == 0).all()
-    for row in range(len(group.tokens)):
-        n = int(lengths[row])
-        hidden = method.policy.hidden(group.tokens[row:row + 1, :group.start + n - 1])[0, group.start - 1:]
-        lowest = torch.stack([group.old_logp[row, :i].min().exp() if i else torch.tensor(1.) for i in range(n)])
-        V = 10 * method.head(torch.cat([hidden / 16, lowest[:, None]], 1)).flatten()
-        assert close(group.more["old_values"][row, :n].detach(), V.detach(), 1e-5)
+    assert lengths.unique().numel() > 1 and (group.more["old_values"][group.mask == 0] == 0).all()
+    for row, n in enumerate(lengths.tolist()):
+        before_last = group.tokens[row:row + 1, :group.start + n - 1]
+        hidden = method.policy.hidden(before_last)[0, group.start - 1:]
+        lowest = [group.old_logp[row, :i].min().exp() if i else torch.tensor(1.)
+                  for i in range(n)]
+        inputs = torch.cat([hidden / 16, torch.stack(lowest)[:, None]], 1)
+        V = 10 * method.head(inputs).flatten().detach()
+        assert close(group.more["old_values"][row, :n], V, 1e-5)
         r = torch.zeros(n)
         r[-1] = group.rewards.flatten()[row]
-        assert close(group.more["returns"][row, :n], (gae(r[None], V[None].detach(), 1.0, .9) + V.detach())[0], 1e-4)
+        expected = gae(r[None], V[None], 1.0, .9)[0]
+        assert close(advantages[row, :n], expected, 1e-4)
+        assert close(group.more["returns"][row, :n], expected + V, 1e-4)
+    group.advantages = advantages
     assert close(method.forward(group).detach(), GRPO.forward(method, group).detach(), 1e-5)
 
 
-def test_ppo_value_loss_by_hand():
-    group = by_hand([[1, 0]], N=1)
-    group.more = {"old_values": torch.tensor([[0.], [0.]]), "returns": torch.tensor([[1.], [.5]]), "values": torch.tensor([[.6], [.1]])}
+def test_ppo_value_loss_by_hand(make):
+    group = by_hand([[1, 0]])
+    values = {"old_values": [0., 0.], "returns": [1., .5], "values": [.6, .1]}
+    group.more = {name: torch.tensor(x)[:, None] for name, x in values.items()}
     logp = moved(group, 0, [0., 0.])
-    clipped = ((1 - .2) ** 2 + (.5 - .1) ** 2) / 2 / 2                                            # .6 is held to .2; .1 is within it
+    clipped = ((1 - .2) ** 2 + (.5 - .1) ** 2) / 2 / 2   # .6 is held to .2; .1 is within it
+    free = (.4 ** 2 + .4 ** 2) / 2 / 2
     assert close(make("ppo", value_coef=0.5).loss(group, logp).item(), 0.5 * clipped)
-    assert close(make("ppo", value_coef=0.5, value_clip=9.).loss(group, logp).item(), 0.5 * (.4 ** 2 + .4 ** 2) / 2 / 2)
+    method = make("ppo", value_coef=0.5, value_clip=9.)
+    assert close(method.loss(group, logp).item(), 0.5 * free)
 
 
-def test_ppo_dual_clip_caps_a_negative_advantage():
-    group = by_hand([[1, 0]], N=1)
+@pytest.mark.parametrize("dual_clip,surrogate,slope", [(float("inf"), -5, 5), (3.0, -3, 0)])
+def test_ppo_dual_clip_caps_a_negative_advantage(dual_clip, surrogate, slope, make):
+    group = by_hand([[1, 0]])
     group.more = {name: torch.zeros(2, 1) for name in ("old_values", "returns", "values")}
-    for dual_clip, surrogate, gradient in ((0.0, -5, 5), (3.0, -3, 0)):
-        logp = moved(group, [[0.], [np.log(5)]], [[0.], [-1.]])
-        loss = make("ppo", dual_clip=dual_clip).loss(group, logp)
-        loss.backward()
-        assert close(loss.item(), -surrogate / 2, 1e-5) and close(logp.grad[1], [gradient / 2], 1e-4)
+    logp = moved(group, [[0.], [np.log(5)]], [[0.], [-1.]])
+    loss = make("ppo", dual_clip=dual_clip).loss(group, logp)
+    loss.backward()
+    assert close(loss.item(), -surrogate / 2, 1e-5) and close(logp.grad[1], [slope / 2], 1e-4)
 
 
-@pytest.mark.parametrize("values,expected", [([1., 0, .5], 1), ([.5, .5, .5], 0), ([0., 1, .5], -3)])
-def test_explained_variance_by_hand(values, expected):
-    group = by_hand([[1, 0, .5]], N=1)
-    group.more = {"returns": torch.tensor([[1.], [0], [.5]]), "old_values": torch.tensor(values)[:, None]}
-    assert close(make("ppo").numbers(group)["explained_variance"], expected)
-    group.more["returns"] = torch.full((3, 1), .1)
-    assert make("ppo").numbers(group)["explained_variance"] is None                                # nothing to explain
+@pytest.mark.parametrize("values,expected", [([1., 0, .5], 1), ([.5] * 3, 0), ([0., 1, .5], -3)])
+def test_explained_variance_by_hand(values, expected, make):
+    group = by_hand([[1, 0, .5]])
+    group.more = {"returns": torch.tensor([[1.], [0], [.5]]),
+                  "old_values": torch.tensor(values)[:, None]}
+    assert close(make("ppo").numbers([group])["explained_variance"], expected)
+    group.more["returns"] = torch.full((3, 1), .1)   # nothing to explain
+    assert make("ppo").numbers([group])["explained_variance"] is None
 
 
-def test_ppo_learns_to_foresee_the_reward():
-    """A reward that improbable tokens cost, and a frozen policy: explained variance rises from 0 towards 1."""
-    class Readable(variants.load("ppo")):
-        def rewards(self, group):
-            lowest = group.old_logp.min(dim=1).values
-            return (lowest > lowest.median()).float().view(len(group.prompts), -1)
-    method = algorithm(Readable, prompts_per_step=16, temperature=0.3, **{**Readable.defaults, "epochs": 4})
+@pytest.mark.parametrize("lam", [0.95, 1.0])
+def test_ppo_trains_its_critic_on_a_batch_that_is_all_right(lam, make):
+    method = make("ppo", lambda kind: rewarded(kind, [1.0]), cells=TWO_CELLS, lam=lam)
+    groups, numbers = method.step(sgd(method, lr=0.01))
+    assert all((group.advantages == 0).all() for group in groups) == (lam == 1.0)
+    assert numbers["grad"] > 0 and method.head.bias.item() > 0
+
+
+def test_ppo_learns_to_foresee_the_reward(make):
+    """A reward that improbable tokens cost, a frozen policy: explained variance rises from 0."""
+    def change(kind):
+        class Readable(kind):
+            def rewards(self, group):
+                lowest = group.old_logp.min(dim=1).values
+                return (lowest > lowest.median()).float().view(len(group.prompts), -1)
+        return Readable
+    method = make("ppo", change, prompts_per_step=16, temperature=0.3, epochs=4)
     optimizer = torch.optim.AdamW(method.head.parameters(), lr=1e-2)
     seen = [method.step(optimizer)[1]["explained_variance"] for _ in range(9)]
     assert seen[0] == 0 and np.mean(seen[-5:]) > 0.15, seen
 
 
-# ------------------------------------------------------------------------------------------ controls of the study
+# ----------------------------------------------------------------------- imitation, and controls
 
-def test_balanced_keeps_the_prompts_nearest_one_half(monkeypatch):
-    masses = np.random.default_rng(0).uniform(size=4 * 6)
-    monkeypatch.setattr("variants.balanced.log_mass", lambda model, prompts, *rest: np.log(masses[:len(prompts)]))
-    seen = []
-    method = make("balanced", prompts_per_step=4, pool=6)
-    kind, sample = TASKS[method.tasks[0][0]], TASKS[method.tasks[0][0]].sample
-    monkeypatch.setattr(kind, "sample", lambda *args, **options: seen.append(sample(*args, **options)) or seen[-1])
-    _, _, prompts = method.problems()
+@pytest.mark.parametrize("name,loss", [("rft", 1.5), ("distill", (1.5 + .8) / 2),
+                                       ("sft", (1.5 + .8) / 2)])
+def test_the_imitators_maximise_likelihood(name, loss, make):
+    method, group = make(name), by_hand([[1, 0]], lengths=[1, 2], N=2)
+    if name == "sft":
+        group.rewards = torch.ones(1, 2)
+    group.advantages = method.advantages(group)
+    method.normalise([group])
+    logp = (group.old_logp + torch.tensor([[-.5, 0], [.2, .2]]))   # -1.5; -.8, -.8
+    assert close(method.loss(group, logp), loss)
+
+
+def test_the_teacher_samples_at_the_temperature_and_the_student_pays(make):
+    method = make("distill", group_size=3, temperature=0.5)
+    moved_by(method.policy, 0.3)
+    group, = method.experience(4)
+    teacher = token_logprobs(tiny_model(), group.tokens, group.start, temperature=0.5)
+    assert close(group.old_logp, (teacher * group.mask).detach(), 1e-4)
+    assert method.rollouts == 4 * 3
+    student = token_logprobs(method.policy, group.tokens, group.start, temperature=0.5)
+    group.advantages = method.advantages(group)
+    assert close(method.forward(group).detach(), (student * group.mask).detach(), 1e-4)
+    assert not close(student.detach(), teacher.detach(), 0.1)
+
+
+def test_sft_is_shown_gold_counts_it_and_learns_it(make):
+    method = make("sft", prompts_per_step=64, cells=[Cell(1, 4)])
+    optimizer = torch.optim.AdamW(method.parameters(), lr=1e-2)
+    steps = [method.step(optimizer) for _ in range(40)]
+    losses = [numbers["loss"] for _, numbers in steps]
+    assert losses[-1] < 0.5 * losses[0]
+    for (group,), _ in steps:
+        assert group.verdict.trace.all() and (group.mask == 1).all()
+    counts = method.gold_sequences, method.gold_tokens, method.rollouts
+    assert counts == (40 * 64, 40 * 64 * 5, 0)
+    assert steps[0][1]["gold_tokens"] == 64 * 5
+
+
+def test_balanced_keeps_the_prompts_nearest_one_half(make, monkeypatch):
+    masses, seen, method = np.random.default_rng(0).uniform(size=24), [], make("balanced", pool=6)
+
+    def log_mass(model, prompts, solutions, temperature):
+        assert model is method.reference and temperature == 1.0
+        assert TASKS["arithmetic"].verify(prompts, solutions).trace.all()
+        seen.append(prompts)
+        return np.log(masses)
+    monkeypatch.setattr("variants.balanced.log_mass", log_mass)
+    (_, _, prompts), = method.problems(4)
     nearest = sorted(range(24), key=lambda i: abs(masses[i] - 0.5))[:4]
-    assert (prompts == seen[0].prompts[nearest]).all() and len(seen[0].prompts) == 24
+    assert (prompts == seen[0][nearest]).all() and method.rollouts == 0
 
 
-def test_a_reset_makes_the_policy_its_own_reference_and_forgets_the_momentum():
-    method = make("resets", reset_every=2, kl="k1_reward", beta=1.0, scale="none", reward="random")
-    optimizer = torch.optim.SGD(method.parameters(), lr=0.5, momentum=0.9)
-    apart = []
-    for _ in range(5):
-        group, numbers = method.step(optimizer)
-        apart.append(numbers["kl"])
-    assert max(map(abs, apart[::2])) < 1e-6 and min(apart[1::2]) > 1e-5, apart  # measured before each update
-    method.load_state({**method.state(), "steps_done": 2})
-    method.step(optimizer)
-    assert method.steps_done == 3
+def test_a_reset_makes_the_policy_its_own_reference(make):
+    method = make("resets", reset_every=2, kl="k1_reward", beta=1.0, scale="none")
+    optimizer = sgd(method, lr=0.5)
+    apart = [method.step(optimizer)[1]["kl"] for _ in range(5)]   # measured before each update
+    assert max(map(abs, apart[::2])) < 1e-6 and min(apart[1::2]) > 1e-5, apart
 
 
-# ----------------------------------------------------------------------------------------------------------- discovery
+def test_a_reset_forgets_the_momentum(make):
+    method = make("resets", reset_every=2, max_grad_norm=1e9)
+    optimizer = sgd(method, lr=0.5, momentum=0.9)
+    for step in range(4):
+        before = flat(method.parameters())
+        method.step(optimizer)
+        plain = before - 0.5 * flat(p.grad for p in method.parameters())
+        first = step in (0, 2)   # after a reset, the first step is one of plain descent
+        assert close(flat(method.parameters()), plain, 1e-6) == first
 
-ALL = ["balanced", "cispo", "dapo", "distill", "dr_grpo", "gspo", "passk", "ppo", "reinforce_pp", "reinforce_pp_baseline", "remax", "resets", "rft", "rloo", "sft", "w_reinforce"]
 
+# ====================================================================== a new file, a broken file
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
@@ -348,180 +637,176 @@ def folder(tmp_path, monkeypatch):
             del sys.modules[name]
 
 
-def test_list_from_any_folder_and_only_the_chosen_file_is_imported(tmp_path):
-    code = ("import sys; sys.path.insert(0, sys.argv[1]); import finetune; finetune.build_parser().parse_args(['--method', 'dapo']); "
-            "print([m for m in sys.modules if m.startswith('variants.')]); finetune.main(['--method', 'list'])")
-    done = subprocess.run([sys.executable, "-c", code, ROOT], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0 and not done.stderr and not os.listdir(tmp_path)
-    first, *lines = done.stdout.splitlines()
-    assert first == "['variants.dapo']"
-    assert [line.split(":")[0] for line in lines if line[0] != " "] == ["grpo", *ALL]
-    for line in lines:
-        assert "broken" not in line
-        if line[0] != " ":
-            assert re.search(r": .{20,}\. \(.*\d{4}\.\d{5}\)$", line), line
+HALF = '''"""half.py: half of the loss.
+
+>>> 1 / 2
+0.5
+"""
+from cli import knob
+from grpo import GRPO
 
 
-def test_list_computes_what_is_overridden(folder, capsys):
-    (folder / "mine.py").write_text("from grpo import GRPO\nclass Mine(GRPO):\n    '''Halves.'''\n    paper = 'none yet'\n    defaults = {'clip_high': 0.3}\n"
-                                    "    def loss(self, group, logp):\n        return super().loss(group, logp) / 2\n    def helper(self):\n        pass\n")
+class Half(GRPO):
+    """Halves the loss."""
+    paper = "2402.03300"
+
+    clip_high = 0.3
+    part = knob(0.5, "what is left of the loss", above=0)
+    scale = None
+
+    def loss(self, group, logp):
+        return self.part * super().loss(group, logp)
+
+    def helper(self):
+        return 0
+'''
+
+
+def test_a_new_file_is_a_method_at_once(folder, base, tmp_path, capsys):
+    (folder / "half.py").write_text(HALF)
     (folder / "bad.py").write_text("import nothing_of_the_kind\n")
     (folder / "_private.py").write_text("1 / 0\n")
+    assert variants.names() == ["grpo", "bad", "half"]
     finetune.main(["--method", "list"])
-    said = capsys.readouterr().out
-    assert "mine: Halves. (none yet)\n    overrides: loss\n    defaults: --clip-high 0.3\n" in said
-    assert "bad\n    broken: --method bad: variants/bad.py cannot be imported: ModuleNotFoundError" in said and "private" not in said
+    said = capsys.readouterr().out.splitlines()
+    assert said[2].split() == ["half", "loss", "2402.03300", "Halves", "the", "loss."]
+    assert said[1].split()[:2] == ["bad", "broken:"] and "ModuleNotFoundError" in said[1]
+    out = str(tmp_path / "o.pt")
+    flags = ["--init", base, "--method", "half", "--steps", "2", "--reward", "random",
+             "--eval-prompts", "4"]
+    finetune.main([*flags, "--part", "0.25", "--out", out])
+    extra = load_checkpoint(out)[1]
+    assert extra["args"]["part"] == 0.25 and extra["args"]["clip_high"] == 0.3
+    assert "--part 0.25" in extra["command"].replace("\\\n", "")
+    assert float(rows_of(out)[-1]["grad"]) > 0
+    quarter, whole = (gradient(algorithm(kind, max_grad_norm=1e9))
+                      for kind in (variants.load("half"), GRPO))
+    assert close(quarter, whole / 2, 1e-6)
+    with pytest.raises(SystemExit):
+        finetune.main([*flags, "--scale", "std", "--out", out])
+    assert "--scale" in capsys.readouterr().err
 
 
-BROKEN = [
-    ("import nothing_of_the_kind", ["variants/it.py", "cannot be imported", "nothing_of_the_kind"]),
-    ("class X(:", ["variants/it.py", "SyntaxError"]),
-    ("x = 1", ["variants/it.py", "no subclass of GRPO"]),
-    ("from variants.sft import SFT", ["variants/it.py"]),                        # not in this folder
-    ("from grpo import GRPO\nclass A(GRPO): pass\nclass B(GRPO): pass", ["variants/it.py", "2 subclasses"]),
-    ("from grpo import GRPO\nclass A(GRPO):\n    defaults = {'cliphigh': 1}", ["variants/it.py", "'cliphigh'", "--help"]),
-    ("from grpo import GRPO\nclass A(GRPO):\n    ignores = ('nothing',)", ["variants/it.py", "'nothing'"]),
-    ("from grpo import GRPO\nclass A(GRPO):\n    flags = {'lr': dict(type=float)}", ["variants/it.py", "'lr'", "already"]),
-]
+def body(text, base="GRPO"):
+    """A file whose class has this body."""
+    lines = "\n".join(f"    {line}" for line in text.splitlines())
+    return ("import torch\nfrom cli import knob\nfrom grpo import GRPO\n\n\n"
+            f"class A({base}):\n    paper = '2402.03300'\n{lines}\n")
 
 
-@pytest.mark.parametrize("text,words", BROKEN)
+BROKEN = {
+    "import": ("import nothing_of_the_kind", ["cannot be imported", "nothing_of_the_kind"]),
+    "syntax": ("class X(:", ["cannot be imported", "SyntaxError"]),
+    "raises": ("1 / 0", ["cannot be imported", "ZeroDivisionError"]),
+    "no class": ("x = 1", ["no subclass of GRPO", "must define one"]),
+    "only another's": ("from variants.half import Half", ["no subclass of GRPO"]),
+    "two": (body("pass") + "\n\nclass B(GRPO): pass", ["2 subclasses of GRPO"]),
+    "box": (body("def reward(self, group):\n    pass"), ["defines reward", "is it rewards?"]),
+    "box 2": (body("def advantage(self, group):\n    pass"), ["is it advantages?"]),
+    "knob": (body("clip_hihg = 0.3"), ["sets clip_hihg", "is it clip_high?"]),
+    "no knob": (body("focus = 2.0"), ["sets focus", 'focus = knob(2.0, "help")']),
+    "default": (body("clip_low = 3.0"), ["clip_low = 3.0"]),
+    "choice": (body("kl = 'k2'"), ["kl = 'k2'", "k3_loss"]),
+    "kind": (body("epochs = 'two'"), ["epochs = 'two'"]),
+    "group": (body("group_size = 1"), ["group_size = 1"]),
+    "a box as a knob": (body("def scale(self): pass"), ["scale ="]),
+    "a flag already": (body("seed = knob(3, 'a seed')"), ["'seed'", "is a flag already"]),
+    "rewards": (body("def rewards(self, group):\n    return torch.zeros(3)"),
+                ["rewards returned [3]", "must be [2, 4]"]),
+    "advantages": (body("def advantages(self, group):\n    return group.rewards"),
+                   ["advantages returned [2, 4]", "must be [8] or [8, 5]"]),
+    "forward": (body("def forward(self, group):\n    return group.old_logp.sum(1)"),
+                ["forward returned [8]", "must be [8, 5]"]),
+    "loss": (body("def loss(self, group, logp):\n    return logp.sum(1)"),
+             ["loss returned [8]", "must be []"]),
+    "nothing": (body("def rewards(self, group):\n    pass"), ["rewards returned", "no tensor"]),
+}
+
+
+@pytest.mark.parametrize("text,words", BROKEN.values(), ids=BROKEN)
 def test_a_broken_file_gets_one_clear_line(text, words, folder, base, tmp_path, capsys):
+    (folder / "half.py").write_text(HALF)
     (folder / "it.py").write_text(text + "\n")
     with pytest.raises(SystemExit) as stop:
-        finetune.main(["--init", base, "--method", "it", "--out", str(tmp_path / "o.pt")])
+        finetune.main(["--init", base, "--method", "it", "--depths", "1", "--prompts-per-step", "2",
+                       "--group-size", "4", "--reward", "random", "--out", str(tmp_path / "o.pt")])
     error = capsys.readouterr().err
-    assert stop.value.code == 2 and error.count("\n") == 1 and all(word in error for word in ["--method it", *words]), error
+    assert stop.value.code == 2 and error.count("\n") == 1
+    assert all(word in error for word in ["--method it", *words]), error
 
 
 BAD = [
     (["--method", "dpo"], ["--method dpo", "grpo", "dapo", "sft"]),
+    (["--group-size", "1"], ["--group-size", "at least 2"]),
     (["--method", "passk", "--k", "16"], ["--k 16", "--group-size 16"]),
     (["--method", "grpo", "--k", "2"], ["--k"]),
     (["--method", "ppo", "--lam", "2"], ["--lam", "at most 1"]),
+    (["--method", "ppo", "--dual-clip", "0.5"], ["--dual-clip", "0.5", "at least 1"]),
     (["--method", "rloo", "--scale", "std"], ["--scale std", "rloo"]),
+    (["--method", "dapo", "--kl", "k3_loss"], ["--kl k3_loss", "dapo"]),
     (["--method", "sft", "--budget-rollouts", "9"], ["--budget-rollouts 9", "sft"]),
-    (["--budget-rollouts", "0"], ["--budget-rollouts", "at least 1"]),
+    (["--method", "reinforce_pp", "--drop-zero-variance"], ["--drop-zero-variance"]),
+    (["--drop-zero-variance", "--kl", "k1_reward"], ["--drop-zero-variance --kl k1_reward"]),
     (["--method", "distill"], ["--teacher"]),
     (["--method", "distill", "--teacher", "{dir}/none.pt"], ["none.pt", "no such checkpoint"]),
-    (["--method", "distill", "--teacher", "{short}"], ["--teacher", "short.pt", "context of 40", "96"]),
-    (["--method", "distill", "--teacher", "{foreign}"], ["--teacher", "foreign.pt", "vocab size of 9", "66"]),
+    (["--method", "distill", "--teacher", "{short}"], ["--teacher", "context of 40", "96"]),
+    (["--method", "distill", "--teacher", "{foreign}"], ["--teacher", "vocab size of 9", "66"]),
 ]
 
 
-@pytest.mark.parametrize("argv,words", BAD, ids=[" ".join(a) for a, _ in BAD])
+@pytest.mark.parametrize("argv,words", BAD, ids=[" ".join(argv) for argv, _ in BAD])
 def test_bad_input_gets_one_clear_line(argv, words, base, tmp_path, capsys):
     places = {name: str(tmp_path / f"{name}.pt") for name in ("short", "foreign")}
     save_checkpoint(places["short"], GPT(GPTConfig(context=40, n_embd=16)), args={})
     save_checkpoint(places["foreign"], GPT(GPTConfig(vocab_size=9, n_embd=16)), args={})
+    argv = [word.format(dir=tmp_path, **places) for word in argv]
     with pytest.raises(SystemExit) as stop:
-        finetune.main(["--init", base, "--out", str(tmp_path / "o.pt"), *(a.format(dir=tmp_path, **places) for a in argv)])
+        finetune.main(["--init", base, "--out", str(tmp_path / "o.pt"), *argv])
     error = capsys.readouterr().err
-    assert stop.value.code == 2 and error.count("\n") == 1 and all(word in error for word in words), error
+    assert stop.value.code == 2 and error.count("\n") == 1, error
+    assert all(word in error for word in words), error
     assert sorted(os.listdir(tmp_path)) == ["foreign.pt", "short.pt"]
-
-
-def test_help_and_command_know_the_method(capsys):
-    parser = finetune.build_parser()
-    with pytest.raises(SystemExit):
-        finetune.main(["--method", "dapo", "--help"])
-    said = " ".join(capsys.readouterr().out.split())
-    assert "--refills" in said and "(default 0.28 with --method dapo)" in said and "(default 3)" in said
-    args = parser.parse_args(["--method", "dapo", "--refills", "5", "--clip-high", "0.2"])
-    command = finetune.cli.command(parser, args)
-    assert command == "python finetune.py --method dapo --clip-high 0.2 --refills 5"
-    assert finetune.cli.command(parser, parser.parse_args(command.split()[2:])) == command
-
-
-# ------------------------------------------------------------------------------------------------------ runs and budget
-
-@pytest.mark.parametrize("name", ["grpo", *ALL])
-def test_every_method_takes_two_steps(name, base, tmp_path, capsys):
-    out = str(tmp_path / "o.pt")
-    argv = {"sft": ["--group-size", "16"], "distill": ["--teacher", base], "passk": ["--reward", "random", "--k", "2"]}.get(name, ["--reward", "random"])
-    finetune.main(["--init", base, "--method", name, *TINY, *argv, "--out", out])
-    before, after = load_checkpoint(base)[0], load_checkpoint(out)[0]
-    assert all(p.isfinite().all() for p in after.parameters()) and any(not torch.equal(a, b) for a, b in zip(before.parameters(), after.parameters()))
-    rows, said = rows_of(out), capsys.readouterr().out
-    per_step = {"sft": 0, "remax": 4 * 5}.get(name, 16)
-    if name != "dapo":
-        assert [int(row["rollouts"]) for row in rows] == [per_step, 2 * per_step]
-    assert "explained-variance" in said if name == "ppo" else "explained" not in said
-    if name == "sft":
-        assert rows[-1]["gold_sequences"] == "8" and int(rows[-1]["gold_tokens"]) > 8 and "gold-tokens" in said
 
 
 def test_a_budget_ends_the_run_with_the_step_that_spends_it(base, tmp_path, capsys):
     out = str(tmp_path / "o.pt")
-    finetune.main(["--init", base, *TINY, "--steps", "50", "--budget-rollouts", "50", "--out", out])  # 16 a step
-    assert [row["rollouts"] for row in rows_of(out)] == ["16", "32", "48", "64"] and rows_of(out)[-1]["id"] != ""
+    small = ["--init", base, "--prompts-per-step", "4", "--group-size", "4", "--eval-prompts", "4",
+             "--budget-rollouts", "50", "--out", out]
+    finetune.main([*small, "--steps", "50"])   # 16 a step
+    assert [row["rollouts"] for row in rows_of(out)] == ["16", "32", "48", "64"]
     said, extra = capsys.readouterr().out, load_checkpoint(out)[1]
-    assert extra["finished"] and extra["step"] == 4 and "step 4/4" in said and "after 4 steps, 64 rollouts" in said
+    assert extra["finished"] and extra["step"] == 4 and "after 4 steps, 64 rollouts" in said
+    finetune.main([*small, "--steps", "2"])    # --steps comes first
+    assert "note: --steps 2 ended the run before" in capsys.readouterr().out
+
+
+def test_the_seed_of_a_run_is_that_of_its_problems_and_samples(base, tmp_path):
+    states = []
+    for seed in ("3", "3", "4"):
+        out = str(tmp_path / "o.pt")
+        finetune.main(["--init", base, "--steps", "1", "--prompts-per-step", "4", "--eval-prompts",
+                       "4", "--seed", seed, "--out", out])
+        states.append(load_checkpoint(out)[1]["method"])
+    first, again, other = states
+    assert first["numpy"] == again["numpy"] != other["numpy"]
+    assert torch.equal(first["torch"], again["torch"])
+    assert not torch.equal(first["torch"], other["torch"])
+
+
+def test_the_help_tells_a_methods_own_defaults(capsys):
     with pytest.raises(SystemExit):
-        finetune.main(["--resume", out])
-    assert "finished" in capsys.readouterr().err
-    finetune.main(["--init", base, *TINY, "--budget-rollouts", "50", "--out", out])                   # --steps 2 comes first
-    assert "step 2/2" in (said := capsys.readouterr().out) and "note: --steps 2 ended the run before" in said
+        finetune.main(["--method", "dapo", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "above 1 + this (default 0.28)" in said and "--refills" in said
+    argv = ["--method", "dapo", "--clip-high", "0.2", "--refills", "5"]
+    parser = finetune.build_parser(argv)
+    command = finetune.cli.command(parser, parser.parse_args(argv))
+    assert command.split()[:4] == ["python", "finetune.py", "--method", "dapo"]
+    assert sorted(command.split()[2:]) == sorted(argv)
 
 
-def test_every_refill_counts_in_the_budget(base, tmp_path):
-    out = str(tmp_path / "o.pt")
-    finetune.main(["--init", base, "--method", "dapo", "--train-on", "hard", *TINY, "--steps", "9", "--refills", "2", "--budget-rollouts", "97", "--out", out])
-    assert [row["rollouts"] for row in rows_of(out)] == ["48", "96", "112"]  # nothing is ever right: 16 and two refills of 16, but none once the budget is spent
-
-
-def test_the_expected_steps_are_those_of_the_pace_so_far():
-    args = finetune.build_parser().parse_args(["--steps", "60", "--budget-rollouts", "100"])
-    assert [finetune.expected_steps(args, *pair) for pair in ((0, 0), (1, 10), (5, 40), (7, 100), (7, 120), (59, 60))] == [60, 10, 13, 7, 7, 60]
-
-
-@pytest.mark.parametrize("name,argv", [("ppo", ["--lam", "0.9", "--epochs", "2"]), ("dapo", ["--lr-decay", "--budget-rollouts", "300"]), ("sft", [])])
-def test_stop_and_resume_equals_the_uninterrupted_run(name, argv, base, tmp_path, monkeypatch):
-    whole, halves = str(tmp_path / "whole.pt"), str(tmp_path / "halves.pt")
-    argv = ["--init", base, "--method", name, *argv, "--steps", "12", "--prompts-per-step", "8", "--eval-every", "4", "--eval-prompts", "4", "--save-every", "100"]
-    argv += [] if name == "sft" else ["--group-size", "2", "--reward", "random"]  # half of DAPO's groups have no contrast: it refills
-    finetune.main([*argv, "--out", whole])
-    with monkeypatch.context() as patch:
-        interrupt_after(patch, 8)
-        with pytest.raises(SystemExit):
-            finetune.main([*argv, "--out", halves])
-    assert 2 < load_checkpoint(halves)[1]["step"] < 6
-    finetune.main(["--resume", halves])
-    assert_same_run(whole, halves)
-    state = load_checkpoint(whole)[1]["method"]
-    if name == "ppo":
-        assert state["head"]["weight"].abs().max() > 0 and len(load_checkpoint(whole)[1]["optimizer"]["state"]) == 2 + sum(1 for _ in load_checkpoint(base)[0].parameters())
-    if name == "dapo":
-        assert load_checkpoint(whole)[1]["step"] < 12 and 300 <= state["rollouts"] == int(rows_of(whole)[-1]["rollouts"])
-        rates = [row["rollouts"] for row in rows_of(whole)]
-        assert len({int(b) - int(a) for a, b in zip(rates, rates[1:])}) > 1
-
-
-# -------------------------------------------------------------------------------------------------------------- README
-
-def readme():
-    with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as file:
-        return file.read()
-
-
-def test_the_readme_example_works_as_it_stands(folder, base, tmp_path, capsys):
-    section = readme().split("## Write your own variant")[1].split("\n## ")[0]
-    text = re.search(r"```python\n(.*?)```", section, re.S)[1]
-    name, = re.findall(r"variants/(\w+)\.py", text.splitlines()[0])
-    assert len(text.splitlines()) <= 30
-    (folder / f"{name}.py").write_text(text)
-    out = str(tmp_path / "o.pt")
-    finetune.main(["--init", base, "--method", name, "--focus", "3", "--reward", "random", *TINY, "--out", out])
-    assert load_checkpoint(out)[1]["args"]["focus"] == 3 and float(rows_of(out)[-1]["grad"]) > 0
-    A = make(name, focus=2.0).advantages(by_hand([[1, 0, 0, 0]]))
-    assert close(A, torch.tensor([.75, -.25, -.25, -.25]) * .75 ** 2, 1e-5)
-    finetune.main(["--method", "list"])
-    assert f"{name}: " in capsys.readouterr().out
-
-
-def test_the_readme_table_names_every_method_and_its_paper():
-    section = readme().split("## The rivals")[1].split("\n## ")[0]
-    rows = {row[1]: row[0] for row in re.findall(r"^(\| `(\w+)` \|.*)$", section, re.M)}
-    assert sorted(rows) == variants.names()[1:] == ALL
-    for name, row in rows.items():
-        assert re.search(r"\d{4}\.\d{5}", variants.load(name).paper)[0] in row
+def test_a_method_refuses_a_setting_that_it_does_not_have(make):
+    with pytest.raises(TypeError, match="no knob refils"):
+        make("dapo", refils=3)
+    with pytest.raises(CommandError, match="--k 5"):
+        make("passk", k=5)

@@ -7,6 +7,11 @@ would never sample, which no reweighting of its own samples can. The teacher's s
 rollout budget; `reward` in the log is the teacher's.
 
 Information used: a stronger model's samples.
+
+>>> from model import masked_mean
+>>> logp, mask = torch.tensor([[-1., -2.], [-0.8, 0.]]), torch.tensor([[1., 1.], [1., 0.]])
+>>> -masked_mean(logp, mask, "sequence")    # the loss of two samples: (1.5 + 0.8) / 2
+tensor(1.1500)
 """
 import torch
 

@@ -8,8 +8,9 @@ its token t is written.
     return  = A_t + V_t (before whitening)      what the head learns, by squared error, clipped
 
 So every token has its own advantage, and there is credit for single steps; a group is merely
-several samples. The log's explained_variance is 1 - Var(return - V) / Var(return): 0 for a head that knows
-nothing, 1 for one that foresees everything. A step without a contrast still trains the critic.
+several samples. The log's explained_variance is 1 - Var(return - V) / Var(return): 0 for a head
+that knows nothing, 1 for one that foresees everything. Longer than most variants, for a critic is a
+second model to train, log and save.
 
 Departure: beside the trunk's hidden state the head sees one number more, the lowest probability of
 a token written so far. The hidden state is made to predict the next token and does not say whether
@@ -26,12 +27,11 @@ import torch.nn.functional as F
 from cli import knob
 from grpo import GRPO
 from model import log_softmax
-from variants.reinforce_pp import token_rewards, whiten
+from variants.reinforce_pp import ReinforcePP, token_rewards
 
 
 def gae(rewards, values, gamma, lam):
     """Advantages [R, N] of rewards and values [R, N], both 0 after the end of a row.
-
     >>> gae(torch.tensor([[0., 0., 1.]]), torch.tensor([[.2, .5, .8]]), gamma=1.0, lam=0.95)
     tensor([[0.7655, 0.4900, 0.2000]])
     """
@@ -84,12 +84,8 @@ class PPO(GRPO):
 
     def value(self, hidden, old_logp):
         """[R, N] of hidden [R, N, C] and the tokens' log-probs [R, N] as sampled, of which only the
-        earlier ones are looked at.
-
-        Adam moves every weight by about the learning rate, so an input's scale is the speed at
-        which its weight is learned: fast for the bias and the lowest probability, slow for the many
-        hidden ones, whose noise would add up.
-        """
+        earlier ones are looked at. Under Adam an input's scale is the speed at which its weight is
+        learned: fast for bias and lowest probability, slow for the many noisy hidden ones."""
         lowest = F.pad(old_logp[:, :-1], (1, 0)).cummin(dim=1).values.exp()
         inputs = torch.cat((hidden / hidden.shape[-1], lowest[..., None]), dim=-1)
         return 10 * self.head(inputs).squeeze(-1)
@@ -103,10 +99,7 @@ class PPO(GRPO):
         group.more["returns"] = advantages + values
         return advantages
 
-    def normalise(self, groups):
-        whitened = whiten([g.advantages for g in groups], [g.mask for g in groups])
-        for group, advantages in zip(groups, whitened):
-            group.advantages = advantages
+    normalise = ReinforcePP.normalise    # whitened over the step
 
     def log_ratio(self, group, logp):
         """[R, N]; where the advantage is negative no more than log --dual-clip, so that
@@ -122,13 +115,11 @@ class PPO(GRPO):
         return super().loss(group, logp) + self.value_coef * self.mean(error, group)
 
     def numbers(self, groups):
-        def tokens(value):
-            return torch.cat([value(group.more)[group.mask == 1] for group in groups])
-        spread = tokens(lambda more: more["returns"]).var(correction=0)
-        error = tokens(lambda more: more["returns"] - more["old_values"]).var(correction=0)
-        explained = None  # where there is no variance to explain
-        if spread > 1e-6:
-            explained = (1 - error / spread).item()
+        def variance(value):
+            return torch.cat([value(g.more)[g.mask == 1] for g in groups]).var(correction=0)
+        spread = variance(lambda more: more["returns"])
+        error = variance(lambda more: more["returns"] - more["old_values"])
+        explained = (1 - error / spread).item() if spread > 1e-6 else None  # nothing to explain
         return {**super().numbers(groups), "explained_variance": explained}
 
     def state(self):

@@ -1,10 +1,11 @@
 """reinforce_pp_baseline.py: REINFORCE++ with the group's mean as baseline (Hu 2501.03262).
 
-    A = (r - mean of the group) / std of those differences over the whole batch
+    A = (d - mean) / std over all tokens of the step, where d = r - mean of the group
 
 Between GRPO and REINFORCE++: the group is the baseline, the batch sets the scale. Unlike GRPO's
-std, one for all groups does not blow up prompts that are nearly always right or nearly always wrong.
-Information used: the outcome.
+std, one for all groups does not blow up prompts that are nearly always right or nearly always
+wrong. The mean over tokens is not quite 0 where lengths differ, so a group without a contrast has a
+small gradient here too. Information used: the outcome.
 
 >>> rewards = group_advantages(torch.tensor([[1., 0., 0., 0.], [1., 1., 0., 0.]]), "none")
 >>> whiten([rewards], [torch.ones(2, 4)])[0]
@@ -23,7 +24,6 @@ class ReinforcePPBaseline(ReinforcePP):
     """Less the group's mean, over the batch's std."""
 
     group_size = GRPO.group_size    # the group is a baseline again: at least two
-    drop_zero_variance = False
 
     def advantages(self, group):
         """[R, N]"""

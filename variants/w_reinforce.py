@@ -4,8 +4,8 @@
 
 The gradient of REINFORCE is a sum of two: pushing right samples up sharpens the policy, pushing
 wrong ones down spreads their mass over everything else. The paper finds that the second keeps
-pass@k at large k, and so weights the first down. --weight-right 0 is its NSR (negative samples only);
---weight-right 1 --weight-wrong 0 its PSR. Information used: the outcome.
+pass@k at large k, and so weights the first down. --weight-right 0 is its NSR (negative samples
+only); --weight-right 1 --weight-wrong 0 its PSR. Information used: the outcome.
 """
 from dataclasses import replace
 
