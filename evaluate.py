@@ -26,7 +26,7 @@ from theory import tilted_steps
 from cli import chart, check_context, families, names_of, probability, show_k, table
 
 
-def build_parser():
+def build_parser(argv=()):
     p = cli.Parser(__doc__, __file__)
     add = p.add_argument
     add("--ckpt", nargs="+", required=True, metavar="CKPT", help="models; the first is the base")
@@ -157,9 +157,9 @@ def step_records(models, trained_with, task, axis, args):
                     columns["law"] = tilted if prefix == "right" else steps[base]
                 for t in range(prefix == "corrupted", cell.depth):
                     means = {key: float(np.exp(x[:, t]).mean()) for key, x in columns.items()}
-                    records.append({"cell": str(cell), "depth": cell.depth, "arm": name,
-                                    "kl": kl or "none", "beta": beta or 0, "step": t + 1,
-                                    "prefix": prefix, "law": None, **means})
+                    records.append({"task": task, "cell": str(cell), "depth": cell.depth,
+                                    "arm": name, "kl": kl or "none", "beta": beta or 0,
+                                    "step": t + 1, "prefix": prefix, "law": None, **means})
     return records
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from evaluate import probability
+from cli import probability
 
 INF = math.inf
 POINTS = 0.02   # 2 points: a gain smaller than this is no gain to speak of

@@ -12,7 +12,7 @@ import textwrap
 
 import numpy as np
 
-from evaluate import probability
+from cli import probability
 from lab import draw
 from lab.judge import cells, group, n_seeds
 from lab.records import read

@@ -83,7 +83,7 @@ def same_flags(job, saved):
 
     None stands for "taken from the checkpoint"; a flag younger than the saved run had its default.
     """
-    parser = SCRIPTS[job.script].build_parser()
+    parser = SCRIPTS[job.script].build_parser(job.argv)
     for key, value in vars(parser.parse_args(job.argv)).items():
         if value is None or key in cli.MAY_DIFFER:
             continue
@@ -300,9 +300,9 @@ def runs_of(job):
             for cell in cells:
                 cells[cell] = np.array(cells[cell])
     about = {"chain": job.about["chain"], "seed": job.about["seed"]}
-    steps = [{**about, **row} for row in result["steps"]]
-    if steps:
-        runs["arithmetic"].steps = [{c: row[c] for c in STEP_COLUMNS} for row in steps]
+    for row in result["steps"]:
+        step = {**about, **row}
+        runs[row["task"]].steps.append({column: step[column] for column in STEP_COLUMNS})
     return list(runs.values())
 
 

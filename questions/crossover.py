@@ -14,7 +14,7 @@ import numpy as np
 
 from lab import draw
 from lab.judge import Verdict, above, below, cells, decide, every, group, n_seeds, pm, tally
-from evaluate import show_k
+from cli import show_k
 from measure import FELL
 from questions.dose import jobs
 

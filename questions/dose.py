@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-from evaluate import probability
+from cli import probability
 from lab import draw
 from lab.jobs import chain, on, oracle, pretraining, seeds, tuning
 from lab.judge import Verdict, above, below, by_seed, cells, decide, every, group, n_seeds

@@ -20,7 +20,7 @@ import math
 
 import numpy as np
 
-from evaluate import show_k
+from cli import show_k
 from lab import draw
 from lab.jobs import chain, pretraining, seeds, tuning
 from lab.judge import POINTS, Verdict, above, below, by_seed, decide, group, n_seeds, pm, some

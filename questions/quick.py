@@ -15,7 +15,7 @@ import textwrap
 
 import numpy as np
 
-from evaluate import chart, probability, table
+from cli import chart, probability, table
 from lab.draw import LOOK, band, panels, tries
 from lab.jobs import chain, on, pretraining, seeds
 from lab.judge import (POINTS, Verdict, above, below, by_seed, decide, every, group, inside,
