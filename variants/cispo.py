@@ -9,8 +9,6 @@ this is GRPO with a token mean: it takes several updates per batch to differ.
 
 Information used: the outcome.
 """
-import torch
-
 from grpo import GRPO
 from model import masked_mean
 
@@ -18,7 +16,8 @@ from model import masked_mean
 def capped_weight(log_ratio, cap):
     """Importance weights [rows, N] of log-ratios [rows, N], at most cap; constants to autograd.
 
-    >>> capped_weight(torch.tensor([[0.1, 1.0, 6.0]]).log(), cap=5.0)
+    >>> from torch import tensor
+    >>> capped_weight(tensor([[0.1, 1.0, 6.0]]).log(), cap=5.0)
     tensor([[0.1000, 1.0000, 5.0000]])
     """
     return log_ratio.exp().clamp(max=cap).detach()

@@ -8,13 +8,13 @@
 The constant is the longest room for a completion, times the number of rows. Both are knobs of GRPO
 itself, so no box changes here. Information used: the outcome.
 
->>> group_advantages(torch.tensor([[1., 0., 0., 0.], [2., 0., 0., 0.]]), "none")   # twice, twice
+>>> from grpo import group_advantages
+>>> from torch import tensor
+>>> group_advantages(tensor([[1., 0., 0., 0.], [2., 0., 0., 0.]]), "none")   # twice, twice
 tensor([[ 0.7500, -0.2500, -0.2500, -0.2500],
         [ 1.5000, -0.5000, -0.5000, -0.5000]])
 """
-import torch
-
-from grpo import GRPO, group_advantages
+from grpo import GRPO
 
 
 class DrGRPO(GRPO):

@@ -10,8 +10,6 @@ takes several updates per batch to differ.
 Departure: the paper's clip, 3e-4 and 4e-4, is for long completions of a large model; here it is
 wider. Information used: the outcome.
 """
-import torch
-
 from grpo import GRPO
 
 
@@ -19,7 +17,8 @@ def sequence_log_ratio(log_ratio, mask):
     """[rows, N]: each completion's mean log-ratio, at each of its tokens (so that the loss's mean
     over tokens gives it back), from its tokens' log-ratios [rows, N].
 
-    >>> sequence_log_ratio(torch.tensor([[0.1, 0.3, 0.0]]), torch.tensor([[1., 1., 0.]])).exp()
+    >>> from torch import tensor
+    >>> sequence_log_ratio(tensor([[0.1, 0.3, 0.0]]), tensor([[1., 1., 0.]])).exp()
     tensor([[1.2214, 1.2214, 1.0000]])
     """
     length = mask.sum(1, keepdim=True).clamp(min=1)

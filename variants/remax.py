@@ -6,13 +6,12 @@ One more completion per prompt, at temperature 0, is the whole baseline: no crit
 it also works with --group-size 1. Greedy completions count in the rollout budget. The loss sums
 over a completion's tokens, as REINFORCE does. Information used: the outcome.
 
->>> over_greedy(torch.tensor([[1., 0.], [1., 0.]]), torch.tensor([[1.], [0.]]))
+>>> from torch import tensor
+>>> over_greedy(tensor([[1., 0.], [1., 0.]]), tensor([[1.], [0.]]))
 tensor([[ 0., -1.],
         [ 1.,  0.]])
 """
 from dataclasses import replace
-
-import torch
 
 from grpo import GRPO
 

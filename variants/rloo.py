@@ -8,15 +8,14 @@ the product of its tokens' ratios, where GRPO has one for every token.
 
 Information used: the outcome.
 """
-import torch
-
 from grpo import GRPO
 
 
 def leave_one_out(x):
     """x [P, G] less the mean of the others in its group.
 
-    >>> leave_one_out(torch.tensor([[1., 0., 0., 0.]]))
+    >>> from torch import tensor
+    >>> leave_one_out(tensor([[1., 0., 0., 0.]]))
     tensor([[ 1.0000, -0.3333, -0.3333, -0.3333]])
     """
     G = x.shape[1]

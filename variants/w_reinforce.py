@@ -9,8 +9,6 @@ only); --weight-right 1 --weight-wrong 0 its PSR. Information used: the outcome.
 """
 from dataclasses import replace
 
-import torch
-
 from cli import knob
 from grpo import GRPO
 
@@ -18,7 +16,8 @@ from grpo import GRPO
 def weighted(rewards, right=0.1, wrong=1.0):
     """Advantages [P, G] of rewards [P, G] in 0 .. 1; a fractional reward lies between the two.
 
-    >>> weighted(torch.tensor([[1., 0., 0.5]]))
+    >>> from torch import tensor
+    >>> weighted(tensor([[1., 0., 0.5]]))
     tensor([[ 0.1000, -1.0000, -0.4500]])
     """
     return right * rewards - wrong * (1 - rewards)
