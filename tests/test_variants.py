@@ -780,6 +780,13 @@ def test_a_budget_ends_the_run_with_the_step_that_spends_it(base, tmp_path, caps
     assert "note: --steps 2 ended the run before" in capsys.readouterr().out
 
 
+def test_the_expected_steps_are_those_of_the_pace_so_far():
+    args = finetune.build_parser().parse_args(["--steps", "60", "--budget-rollouts", "100"])
+    pace = [finetune.expected_steps(args, done, rollouts) for done, rollouts in
+            ((0, 0), (1, 10), (5, 40), (7, 100), (7, 120), (59, 60))]
+    assert pace == [60, 10, 13, 7, 7, 60]
+
+
 def test_the_seed_of_a_run_is_that_of_its_problems_and_samples(base, tmp_path):
     states = []
     for seed in ("3", "3", "4"):
