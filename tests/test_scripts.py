@@ -1,5 +1,5 @@
-"""The scripts together, as a person runs them: resume, kill, bad input, lines that fit, the README's
-own commands, a task of one's own."""
+"""The scripts together, as a person runs them: resume, kill, bad input, lines that fit, a task of
+one's own, the README's commands."""
 import contextlib
 import csv
 import errno
@@ -24,7 +24,7 @@ import model
 import pretrain
 import study
 import toy_family
-from lab import bench
+from lab import bench, runner
 from model import GPT, GPTConfig, load_checkpoint, save_checkpoint
 from tasks import AXES
 
@@ -126,27 +126,50 @@ def test_two_runs_of_one_command_are_identical(kind, base, tmp_path):
     assert_same_run(*paths)
 
 
-@pytest.mark.parametrize("kind,how", [("pretrain", signal.SIGKILL), ("finetune", signal.SIGKILL),
-                                      ("finetune", signal.SIGINT)])
-def test_a_killed_process_leaves_a_checkpoint_to_resume(kind, how, base, tmp_path):
-    whole, killed = str(tmp_path / "whole.pt"), str(tmp_path / "killed.pt")
-    longer = ["--steps", "60", "--save-every", "1", "--threads", "1"]
-    script, argv = run_of(kind, base, killed)
-    process = subprocess.Popen([sys.executable, ROOT / f"{kind}.py", *argv, *longer], text=True,
-                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    table = tmp_path / "killed.csv"
-    deadline = time.time() + 60
-    while time.time() < deadline and (not table.exists() or table.read_text().count("\n") < 6):
+def wait_for_rows(checkpoint, rows):
+    """Wait until a process has logged so many steps."""
+    table, deadline = Path(checkpoint).with_suffix(".csv"), time.time() + 60
+    while not table.exists() or table.read_text().count("\n") <= rows:
+        assert time.time() < deadline
         time.sleep(0.005)
-    process.send_signal(how)
-    output = process.communicate()[0]
-    assert 4 <= load_checkpoint(killed)[1]["step"] < 60
-    if how == signal.SIGINT:
-        assert process.returncode == 130
-        assert "go on with: python finetune.py --resume" in output
+
+
+LONGER = ["--steps", "40", "--eval-every", "0", "--save-every", "1", "--threads", "1"]
+
+
+@pytest.mark.parametrize("kind", ["pretrain", "finetune"])
+def test_a_killed_process_leaves_a_checkpoint_to_resume(kind, base, tmp_path):
+    whole, killed = str(tmp_path / "whole.pt"), str(tmp_path / "killed.pt")
+    script, argv = run_of(kind, base, killed)
+    process = runner.PROCESSES.Process(target=runner.work,
+                                       args=(kind, [*argv, *LONGER], str(tmp_path / "log")))
+    process.start()
+    wait_for_rows(killed, 4)
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert 3 <= load_checkpoint(killed)[1]["step"] < 40
     script.main(["--resume", killed, "--threads", "1"])
-    script.main([*run_of(kind, base, whole)[1], *longer])
+    script.main([*run_of(kind, base, whole)[1], *LONGER])
     assert_same_run(whole, killed)
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(base, tmp_path):
+    whole, stopped = str(tmp_path / "whole.pt"), str(tmp_path / "stopped.pt")
+    more = [*LONGER, "--save-every", "100", "--epochs", "1"]
+    command = [sys.executable, ROOT / "finetune.py", *run_of("finetune", base, stopped)[1], *more]
+    process = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    wait_for_rows(stopped, 4)
+    process.send_signal(signal.SIGINT)
+    said, complaint = process.communicate()
+    assert process.returncode == 130
+    assert complaint == "stopping after this step (again to stop at once)\n"
+    assert 4 <= load_checkpoint(stopped)[1]["step"] < 40
+    again = shlex.split(said.splitlines()[-1].split("go on with: ")[1])
+    assert again == ["python", "finetune.py", "--resume", stopped]
+    finetune.main([*again[2:], "--threads", "1"])
+    finetune.main([*run_of("finetune", base, whole)[1], *more])
+    assert_same_run(whole, stopped)
 
 
 def test_a_nan_stops_the_run_and_keeps_the_last_good_checkpoint(base, tmp_path, monkeypatch,
@@ -307,7 +330,8 @@ def test_every_flag_has_its_line_of_help(script, monkeypatch):
 
 
 @pytest.mark.parametrize("commands", [
-    ["pretrain --axis composition {base}", "finetune --init b.pt --kl k3_loss --train-on mix {grpo}",
+    ["pretrain --axis composition {base}",
+     "finetune --init b.pt --kl k3_loss --train-on mix {grpo}",
      "finetune --init b.pt --out g.pt --steps 3 --prompts-per-step 4 --train-on edge",  # silent
      "evaluate --ckpt b.pt g.pt --prompts 4 --show 1 --samples 2"],
     ["pretrain --task both --axis length --share 0.25 --overlap 0.125 {base}",
@@ -346,28 +370,28 @@ def test_every_axis_can_be_trained_and_evaluated(tmp_path, monkeypatch):
 
 def test_a_new_task_is_one_class(tmp_path):
     """The README's class, put into tasks.py in a copy of the repository: no other line changes."""
-    for path in ROOT.glob("**/*.py"):
-        if path.relative_to(ROOT).parts[0] not in ("tests", "results"):
+    for path in [*ROOT.glob("*.py"), *ROOT.glob("*/*.py")]:
+        if path.parent.name != "tests":
             (tmp_path / path.relative_to(ROOT)).parent.mkdir(exist_ok=True)
             shutil.copy(path, tmp_path / path.relative_to(ROOT))
     toy_family.add_to(tmp_path)
 
-    def python(command):
-        ran = subprocess.run([sys.executable, *shlex.split(command)], cwd=tmp_path, text=True,
-                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        assert ran.returncode == 0, ran.stderr
-        return ran.stdout
-    said = python("pretrain.py --task copycat --axis length --overlap 0.2 --noise 0.5 --steps 60 "
-                  "--layers 1 --width 32 --eval-prompts 8 --threads 1 --out base.pt")
-    assert "3,840 problems drawn, 768 of them from the edge cells of the length axis" in said
-    small = "--steps 3 --eval-prompts 8 --threads 1"
-    said = python(f"finetune.py --init base.pt --train-on mix {small} --out grpo.pt")
-    assert "--task copycat --axis length" in said and "on d1 l2, d1 l3, d1 l4" in said
-    python(f"finetune.py --init base.pt --method rloo {small} --out rloo.pt")
-    said = python("evaluate.py --ckpt base.pt grpo.pt rloo.pt --show 1 --prompts 8 --analyses "
-                  "--threads 1")
-    for words in ("copycat", "d1 l5", "solution", "pass@1", "coverage"):
-        assert words in said
+    small = "--steps 2 --eval-prompts 8 --threads 1"
+    commands = [
+        f"pretrain --task copycat --axis length --overlap 0.5 --noise 0.5 {small} --out base.pt",
+        f"finetune --init base.pt --train-on mix {small} --out grpo.pt",
+        f"finetune --init base.pt --method rloo {small} --out rloo.pt",
+        "evaluate --ckpt base.pt grpo.pt rloo.pt --show 1 --prompts 4 --threads 1",
+        "study --task copycat --axis length --plan"]
+    parts = [shlex.split(command) for command in commands]
+    code = "\n".join(f"import {script}; {script}.main({argv})" for script, *argv in parts)
+    ran = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, text=True,
+                         stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert ran.returncode == 0, ran.stderr
+    for words in ("128 problems drawn, 64 of them from the edge cells of the length axis",
+                  "--task copycat --axis length", "on d1 l2, d1 l3, d1 l4", "d1 l5", "solution",
+                  "pass@1", "rloo", "grpo-edge copycat/length"):
+        assert words in ran.stdout
     assert rows_of(tmp_path / "grpo.pt")[-1]["id"]
 
 
