@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 import tasks
-from measure import TRIES, eval_problems, exact_pass_at_k, log_mass, solution_logp
+from measure import TRIES, eval_problems, exact_pass_at_k, log_mass, solution_logp, solvable_mass
 from model import CheckpointError, generate, load_checkpoint, masked_mean, token_logprobs
 from tasks import EOS, SPLITS, TASKS
 
@@ -814,8 +814,8 @@ def analysis_tables(records):
     r = records[0]
     return "\n".join([
         f"\n{r['task']}, {r['axis']} axis: each checkpoint beside the first, the base",
-        "\ncoverage: % of prompts solved by base only | tuned only | both | neither: solved is",
-        f"a mass of at least 0.1, 0.01, ... or that at which {TRIES} tries are even odds (0.0027)",
+        "\ncoverage: % of prompts solved by base only | tuned only | both | neither. Solved: mass",
+        f"of at least that; {TRIES} tries are even odds at {solvable_mass(TRIES):.4f}",
         table(covered, ["split", "tuned", *thresholds], text=2),
         f"\nefficiency gap: base pass@{TRIES} - tuned pass@1, bootstrap 95 % interval over prompts",
         table(gaps, ["split", "tuned", f"base @{TRIES}", "tuned @1", "gap"], text=2),
@@ -926,7 +926,7 @@ def show_problem(models, task, problem, temperature, samples, generator):
     (prompt, solution), family = (x[0] for x in problem), tasks.TASKS[task]
     solvable = (solution >= 0).all()
     print(labelled("  prompt", tasks.decode(prompt), 12))
-    print(labelled("  solution", tasks.decode(solution) if solvable else "none: there is none", 12))
+    print(labelled("  solution", tasks.decode(solution) if solvable else "it has none", 12))
     if solvable:
         rows = {name: np.exp(solution_logp(model, *problem, temperature)[0])
                 for name, model in models.items()}

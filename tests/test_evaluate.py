@@ -315,7 +315,7 @@ def test_percentages_never_hide_a_prompt():
 
 def test_per_step_prints_and_writes_each_step(models, tmp_path, capsys):
     run("--ckpt", models["a"], models["b"], "--prompts", 8, "--cold", "--per-step",
-        "--json", tmp_path / "s.json")
+        "--temperature", 0.7, "--json", tmp_path / "s.json")
     said = capsys.readouterr().out
     assert "probability of the next whole step" in said
     records = written(tmp_path / "s.json")["steps"]
@@ -328,7 +328,7 @@ def test_per_step_prints_and_writes_each_step(models, tmp_path, capsys):
         chain = measure.step_chains("arithmetic", Cell(r["depth"], 4), problems)[r["prefix"]]
         for key, name in (("base", "a"), ("tuned", "b")):
             model = load_checkpoint(models[name])[0]
-            steps = measure.step_log_mass(model, "arithmetic", problems.prompts, chain)
+            steps = measure.step_log_mass(model, "arithmetic", problems.prompts, chain, 0.7)
             assert r[key] == pytest.approx(np.exp(steps[:, r["step"] - 1]).mean())
             if key == "base":  # what the law starts from
                 law = tilted_steps(steps, 1.0) if r["prefix"] == "right" else steps

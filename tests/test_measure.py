@@ -14,7 +14,8 @@ from measure import (bootstrap, eval_problems, exact_pass_at_k, log_mass, matche
                      mean_masses, pass_at_k, sampled, sampling_entropy, solution_logp,
                      split_masses, step_chains, step_log_mass)
 from model import GPT, GPTConfig, generate, token_logprobs
-from tasks import AXES, EOS, PAD, SPLITS, TASKS, Cell, Problems, apply_operation, reserved
+from tasks import (AXES, EOS, PAD, SPLITS, TASKS, Cell, Problems, apply_operation, decode,
+                   reserved)
 
 CELLS = sorted({(task, cell) for task, axes in AXES.items() for splits in axes.values()
                 for cells in splits.values() for cell in cells})
@@ -199,11 +200,20 @@ def test_an_enumerated_cell_gives_each_of_its_problems_once():
     assert len(every) == len(np.unique(every, axis=0)) == TASKS["arithmetic"].size(cell) == 800
 
 
-def test_every_cell_has_its_own_evaluation_prompts():
-    """Another seed for each cell and family: else depths would share their digits."""
-    starts = {eval_problems("arithmetic", Cell(depth, 4), 8).prompts[:, 1:5].tobytes()
-              for depth in (1, 2, 3, 4)}
-    assert len(starts) == 4
+@pytest.mark.parametrize("task,cell,first", [
+    ("arithmetic", Cell(3, 4),
+     ["<bos> 6184 [neg][x3][swap] =",
+      "<bos> 7382 [x3][rev][sum] ="]),
+    ("graph", Cell(2, 6),
+     ["<bos> ; m j ; o f ; e a ; l o ; a i ; j k = >> e =",
+      "<bos> ; o c ; c p ; e j ; b l ; n m ; d n = >> o ="]),
+    ("arithmetic", Cell(1, 2),
+     ["<bos> 77 [rot] =",
+      "<bos> 11 [+3] ="]),
+])
+def test_evaluation_prompts_are_the_same_for_ever(task, cell, first):
+    """Results of other days stand beside today's prompt by prompt, so these may never change."""
+    assert [decode(prompt) for prompt in eval_problems(task, cell, 2).prompts] == first
 
 
 def test_mean_masses_are_those_of_the_prompts_at_that_temperature():
@@ -320,7 +330,7 @@ def test_perplexities_say_who_is_surprised_by_whom():
 
 def test_sampling_entropy_against_every_completion_of_a_tiny_model():
     """Expected sum of the entropies along a completion, over its expected length."""
-    model, prompt, temperature = tiny(), [1, 3, 4], 0.8
+    model, prompt, temperature = tiny(std=1.0), [1, 3, 4], 0.8
     total = length = 0.0
     for t in range(3):
         for prefix in itertools.product([0, 1, 3, 4], repeat=t):  # not ended yet
