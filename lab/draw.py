@@ -110,7 +110,7 @@ def changes(arms, title):
                 ax.errorbar([mean], [y], xerr=[[down], [up]], color=ORANGE, marker="^", ms=5,
                             capsize=2)
         ax.axvline(0, color=BLACK, lw=0.8)
-        low, high = ax.get_xlim()  # at least 5 points wide, so that dust does not look like a change
+        low, high = ax.get_xlim()  # 5 points or wider: dust must not look like a change
         ax.set(title=f"change of mass on {split}", yticks=rows, ylim=(rows[-1] - 0.5, 0.5),
                xlim=(min(low, -0.05), max(high, 0.05)))
     axes[0, 0].set_yticklabels([label for label, _, _ in arms])

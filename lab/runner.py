@@ -173,7 +173,9 @@ class Batch:
         self.began = time.perf_counter()
         self.reported = 0.0
         self.live = sys.stdout.isatty()            # then one status line is written over and over
-        self.width = min(WIDTH, shutil.get_terminal_size().columns) - 1
+        self.width = WIDTH
+        if self.live:
+            self.width = min(WIDTH, shutil.get_terminal_size().columns) - 1
 
     def announcement(self):
         text = f"{len(self.jobs)} runs, {len(self.done)} of them done before"
@@ -182,12 +184,12 @@ class Batch:
         return text
 
     def skip_blocked(self):
-        """Give up the jobs that need what has failed."""
-        lost = {job.out for job in self.failed}
-        for job in [job for job in self.waiting if lost & set(job.needs)]:
+        """Give up the jobs that need what has failed, or what no run makes."""
+        coming = self.done | {job.out for job in [*self.waiting, *self.running]}
+        for job in [job for job in self.waiting if not set(job.needs) <= coming]:
             self.waiting.remove(job)
             self.failed.append(job)
-            self.say(f"  skipped         {job.name}: what it needs has failed")
+            self.say(f"  skipped         {job.name}: what it needs is not there")
 
     def start_ready(self):
         """Start jobs that have what they need, while there is room."""
@@ -220,7 +222,7 @@ class Batch:
         if not self.running or elapsed - self.reported < (0.5 if self.live else 10):
             return
         self.reported = elapsed
-        names = " + ".join(f"{job.name} {steps_done(job)}/{job.steps}" if job.steps else job.name
+        names = " + ".join(f"{steps_done(job)}/{job.steps} {job.name}" if job.steps else job.name
                            for job in self.running)
         line = clip(f"  {len(self.done)}/{len(self.jobs)} done | {cli.duration(elapsed)} | "
                     f"eta {cli.duration(self.eta(elapsed))} | {names}", self.width)

@@ -80,7 +80,7 @@ def row(pairs, by_law, off, law=True):
     """The numbers of one beta and cell as text."""
     base = [float(np.exp(b).mean()) for b, _ in pairs]
     tuned = [float(np.exp(a).mean()) for _, a in pairs]
-    lines = [line(b, a) for b, a in pairs]                                # [seeds] of (slope, icpt)
+    lines = [line(b, a) for b, a in pairs]   # [seeds] of (slope, intercept)
     of_law = [line(b, np.log(q)) for (b, _), q in zip(pairs, by_law)]
     texts = [pm(list(values), ".2f") for values in zip(*lines)]
     if law:

@@ -27,7 +27,7 @@ LAW = "P10, the per-token law, holds at every step"
 
 
 def verdicts(runs):
-    steps = [step for run in runs for step in run.steps if step["kl"].startswith("k1")]
+    steps = [step for run in runs for step in run.steps if step["kl"] == "k1_reward"]
     return [wrong_prefixes_tilt_alike(steps), law_holds_at_every_step(steps)]
 
 
@@ -76,7 +76,7 @@ def seed_means(steps, value):
 
 def figure(runs):
     """Base, tuned and law, step by step, after a right and after a corrupted prefix."""
-    steps = [s for run in runs for s in run.steps if s["kl"].startswith("k1")]
+    steps = [s for run in runs for s in run.steps if s["kl"] == "k1_reward"]
     if not steps:
         return None
     depth = max(s["depth"] for s in steps)

@@ -32,16 +32,16 @@ def verdicts(runs):
 
 
 def mass_predicts_gain(runs, arm, claim):
-    found = {id(r): correlations(r, arm) for r in runs}  # (measured, of a uniform shift)
-    runs = [r for r in runs if not math.isnan(found[id(r)][0])]
+    found = {r: correlations(r, arm) for r in runs}  # (measured, of a uniform shift)
+    runs = [r for r in runs if not math.isnan(found[r][0])]
     if not runs:
         return Verdict(claim, "not run")
 
     def measured(these):
-        return by_seed(these, lambda r: found[id(r)][0])
+        return by_seed(these, lambda r: found[r][0])
 
     def of_shift(these):
-        return by_seed(these, lambda r: found[id(r)][1])
+        return by_seed(these, lambda r: found[r][1])
 
     table = [["base", "rank correlation", "of a uniform shift", "this cell", "seeds"]]
     for label, these in cells(runs).items():

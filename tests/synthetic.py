@@ -105,7 +105,7 @@ def step_rows(seed, share=1.0, off=0.0):
         for prefix, by, law_by, wrong in (("right", 0.8, 0.8, off),
                                           ("corrupted", 0.8 * share, 0.0, 0.0)):
             after, law = (float(np.exp(shift(x)(np.log([base])))[0]) for x in (by, law_by))
-            rows.append({"chain": f"c{seed}", "seed": seed, "arm": "k1-b1", "kl": "k1",
+            rows.append({"chain": f"c{seed}", "seed": seed, "arm": "k1-b1", "kl": "k1_reward",
                          "beta": 1.0, "depth": 3, "step": step, "prefix": prefix, "base": base,
                          "tuned": after + wrong, "law": law})
     return rows
@@ -127,9 +127,9 @@ def dialled(*arms, noises=(0.1, 0.3, 0.5), n=3):
                              question="saturation")]
 
 
-def stopped_early(*arms, n=3):
-    """Undertrained bases of mass 0.5 on id."""
-    return seeds(*arms, colder(0.5, shift(0.1)), n=n, noise=0.0, steps=500, base=(0.5, 0.1, 0.1),
+def stopped_early(*arms, n=3, mass=0.5):
+    """Undertrained bases of this mass on id."""
+    return seeds(*arms, colder(0.5, shift(0.1)), n=n, noise=0.0, steps=500, base=(mass, 0.1, 0.1),
                  question="saturation")
 
 

@@ -157,6 +157,13 @@ def test_transfer_and_learning_look_at_different_arms():
     assert [v.verdict for v in found] == ["supported", "refuted"]
 
 
+def test_mass_predicts_gain_needs_enough_prompts():
+    arms = on_splits(shift(1))
+    few, enough = (seeds(*arms, base=(0.5, 0.01, 0.001), prompts=n) for n in (19, 22))
+    assert prediction.verdicts(few)[0].verdict == "not run"
+    assert prediction.verdicts(enough)[0].verdict == "supported"
+
+
 def doses(masses, n=3, change=shift(1)):
     return [run for overlap, q in zip(OVERLAPS, masses)
             for run in seeds(*on_splits(change), n=n, overlap=overlap, base=(0.5, q, q))]
@@ -231,6 +238,18 @@ def test_gains_saturate():
     assert saturation.verdicts(dialled(no_kl(KEPT)))[0].verdict == "not run"
 
 
+def test_a_gain_above_the_law_does_not_make_up_for_one_below(monkeypatch):
+    measured, by_law = np.array([0.4, 0.0]), np.array([0.2, 0.2])   # of two cells
+    monkeypatch.setattr(saturation, "gains", lambda run, beta: (measured, by_law))
+    assert saturation.departure(None, 1) == pytest.approx(0.2)
+
+
+def test_undertrained_bases_are_held_against_noisy_ones_of_their_own_seed():
+    luck = [shift(0), shift(1), shift(2)]   # what a seed gains depends on the seed, for both kinds
+    runs = dialled(no_kl(luck)) + stopped_early(no_kl(luck), mass=0.4)
+    assert undertrained.verdicts(runs)[0].verdict == "supported"
+
+
 def test_undertrained():
     def found(noisy, short):
         return undertrained.verdicts(dialled(no_kl(noisy)) + stopped_early(no_kl(short)))[0]
@@ -269,6 +288,28 @@ def test_one_cell_is_enough_for_a_crossover():
     assert found.verdict == "refuted" and found.numbers.startswith("supported in 2, refuted in 2")
 
 
+def test_a_cell_of_one_seed_does_not_hold_up_the_others():
+    arms = on_splits(shift(1))
+    runs = seeds(*arms, base=(0.3, 0.3, 0.1)) + seeds(*arms, n=1, overlap=0.1)
+    assert crossover.verdicts(runs)[0].verdict == "supported"
+
+
+def test_the_share_of_prompts_that_fell():
+    def a_third_lower(log_mass):
+        return np.where(np.arange(len(log_mass)) % 3, log_mass + 1e-9, log_mass - 1)
+
+    assert crossover.verdicts(seeds(*on_splits(a_third_lower)))[0].table[1][1] == "0.33 ±0.00"
+
+
+def test_cells_that_disagree_about_sharpening_decide_nothing():
+    def cell(change, cold, overlap):
+        return seeds(*on_splits(change), colder(0.7, cold), overlap=overlap)
+
+    more, less = cell(shift(3), shift(1), 0.0), cell(shift(1), shift(3), 0.1)
+    assert sharpening.verdicts(more)[0].verdict == "supported"
+    assert sharpening.verdicts(more + less)[0].verdict == "undecided"
+
+
 def test_sharpening():
     def found(change, cold, n=3, base=(0.5, 0.2, 0.05)):
         runs = seeds(*on_splits(change), colder(0.7, cold), colder(0, to(0)), n=n, base=base)
@@ -289,8 +330,10 @@ def test_the_laws_of_the_two_kls():
         found = law.verdicts(seeds(*arms, n=n))
         return found[["k1_reward", "k3_loss"].index(kl)].verdict
 
-    assert word("k1_reward", k1(0.3, shift(1 / 0.3)), k1(1, shift(1)), no_kl(to(0.9))) == "supported"
+    on_the_law = [k1(0.3, shift(1 / 0.3)), k1(1, shift(1)), no_kl(to(0.9))]
+    assert word("k1_reward", *on_the_law) == "supported"
     assert word("k1_reward", k1(1, shift(3))) == "refuted"
+    assert word("k1_reward", on_the_law[0], k1(1, shift(3))) == "refuted"   # one is enough
     assert word("k1_reward", k1(1, [shift(1), shift(1), shift(3)])) == "undecided"
     assert word("k1_reward", no_kl(shift(3))) == "not run"   # without a KL there is no law
     assert word("k3_loss", k3(0.3, by_hyperbolic_law(0.3))) == "supported"
@@ -343,7 +386,7 @@ def test_the_per_token_law():
 def test_steps_of_another_kl_are_not_looked_at():
     runs = with_steps([0.0, 0.0, 0.0])
     for run in runs:
-        run.steps += [{**step, "kl": "k3", "law": None} for step in step_rows(run.seed, 1.0)]
+        run.steps += [{**step, "kl": "k3_loss", "law": None} for step in step_rows(run.seed, 1.0)]
     assert [v.verdict for v in per_token.verdicts(runs)] == ["refuted", "supported"]
 
 
@@ -353,6 +396,8 @@ def test_a_reward_that_ignores_the_answer():
 
     assert word(KEPT) == "supported" and word(shift(-2)) == "refuted"
     assert word([shift(1), KEPT, shift(-1)]) == "undecided" and word(KEPT, n=1) == "undecided"
+    on_id_alone = seeds(tuned("reward=random", shift(-2), reward="random"), base=(0.5, 1e-9, 1e-9))
+    assert only(rewards.verdicts(on_id_alone)) == "refuted"   # the edge had nothing to lose
     others = seeds(tuned("reward=format", shift(-2), reward="format"))
     assert only(rewards.verdicts(others)) == "not run"
 
@@ -384,6 +429,10 @@ def test_methods():
     assert words(distill=KEPT, **three)[2] == "refuted"
     assert words(distill=[to(0.9), KEPT, KEPT], **three)[2] == "undecided"
     assert words(n=1, **three) == ["undecided"] * 3
+    # a mass of 0.001 is not to be seen at pass@1, and plain at pass@1024
+    assert words(**{**three, "b": to(1e-3)})[0] == "supported"
+    # distillation is held against the best RL method, not against the base
+    assert words(**{**three, "b": to(0.9)})[2] == "refuted"
     # sft, rft and distillation are not RL: what they reach does not count
     assert words(sft=to(0.9), rft=to(0.9), **three)[0] == "refuted"
 
@@ -401,6 +450,26 @@ def test_methods_differ_by_more_than_seeds_do():
     noise = {name: [shift((i * 7 + seed * 5) % 4) for seed in range(3)]
              for i, name in enumerate("abcd")}
     assert word(**apart) == "supported" and word(**noise) == "refuted"
+
+
+@pytest.mark.parametrize("seeds_, between, within, p, word", [
+    (3, 0.2, 0.1, 0.01, "supported"),
+    (3, 0.1, 0.2, 0.01, "undecided"),   # more than chance, less than seeds
+    (3, 0.1, 0.2, 0.50, "refuted"),
+    (3, 0.2, 0.1, 0.50, "undecided"),
+    (1, 0.2, 0.1, 0.01, "undecided"),
+])
+def test_methods_against_seeds(seeds_, between, within, p, word):
+    assert methods.differ(seeds_, between, within, p) == word
+
+
+def test_labels_are_shuffled_within_a_seed():
+    """Seeds that differ a lot say nothing of methods, nor hide that one is always best."""
+    luck = np.array([[0.0], [10.0], [20.0], [30.0], [40.0]])
+    between, within, p = methods.spread(luck + np.array([[0.0, 0.1, 0.2, 0.3]]))
+    assert p < 0.01 and between < within
+    noise = np.random.default_rng(1).normal(size=(5, 4))
+    assert methods.spread(luck + noise)[2] > 0.05
 
 
 def test_the_table_of_methods_has_what_they_sampled():
@@ -482,5 +551,5 @@ def test_a_new_file_is_a_new_question(tmp_path, monkeypatch, capsys):
     finally:
         sys.modules.pop("questions.helps", None)
     page = (tmp_path / "results" / "README.md").read_text(encoding="utf-8")
-    assert "## Does GRPO help at all?" in page and "| [GRPO helps](#helps-1) | **undecided**" in page
+    assert "## Does GRPO help at all?" in page and "[GRPO helps](#helps-1) | **undecided**" in page
     assert "| [helps](#helps) | 1 | 1 | 1 |" in page

@@ -62,15 +62,21 @@ def save(folder, study):
 
 # ----------------------------------------------------------------------------- what is published
 
-def test_the_published_numbers_still_say_what_the_first_study_found():
-    found = summary(report.text(RESULTS, questions))
+@pytest.fixture(scope="module")
+def published():
+    """The report, as these files make it from the published numbers."""
+    return report.text(RESULTS, questions)
+
+
+def test_the_published_numbers_still_say_what_the_first_study_found(published):
+    found = summary(published)
     assert {claim: found[claim][0] for claim in FIRST_STUDY} == FIRST_STUDY
     others = {claim: found[claim][0] for claim in found if claim not in FIRST_STUDY}
     assert set(others.values()) <= {"a table", "not run"}
 
 
-def test_the_published_numbers_to_the_printed_digit():
-    found = summary(report.text(RESULTS, questions))
+def test_the_published_numbers_to_the_printed_digit(published):
+    found = summary(published)
     assert found["Overlap buys mass"][1:] == (
         "3", "base mass +0.049 ±0.018 per step of dose, gain +0.090 ±0.035 per step of dose")
     assert found["No mass, no gain"][1:] == (
@@ -80,10 +86,10 @@ def test_the_published_numbers_to_the_printed_digit():
     assert found["Undertrained bases gain like noisy ones"][1:] == ("", "")
 
 
-def test_the_published_report_is_what_the_numbers_give():
+def test_the_published_report_is_what_the_numbers_give(published):
     """No verdict was typed."""
     with open(os.path.join(RESULTS, "README.md"), encoding="utf-8") as file:
-        assert file.read() == report.text(RESULTS, questions)
+        assert file.read() == published
 
 
 def test_the_published_figures_are_all_in_the_report():
@@ -119,8 +125,8 @@ def test_every_question_has_its_section_and_every_link_its_anchor():
     assert "quick" not in targets   # a reader's own
 
 
-def test_lines_that_are_not_tables_can_be_read():
-    for page in (page_of(whole_study()), report.text(RESULTS, questions)):
+def test_lines_that_are_not_tables_can_be_read(published):
+    for page in (page_of(whole_study()), published):
         for line in page.splitlines():
             assert line.startswith(("|", "!", "#")) or len(line) <= 100, line
 

@@ -124,6 +124,12 @@ def test_a_run_that_fails_is_reported_and_the_others_go_on(tmp_path, monkeypatch
     assert any(line.startswith("skipped evaluate quick") for line in lines)
 
 
+def test_a_run_whose_base_nobody_makes_is_skipped_not_waited_for(tmp_path, capsys):
+    _, *orphans = jobs_of("--overlaps", "0", "--out", str(tmp_path))
+    assert runner.run(orphans, 2) == [job.name for job in orphans]
+    assert capsys.readouterr().out.count("what it needs is not there") == 3
+
+
 def test_what_failed_is_not_answered_with_what_an_earlier_call_had_measured(toy, tmp_path,
                                                                             monkeypatch, capsys):
     monkeypatch.setattr(runner, "run", lambda jobs, at_once: [job.name for job in jobs])
@@ -151,7 +157,9 @@ def test_a_new_question_is_one_new_file_run_judged_kept_and_published(toy, tmp_p
 
     os.makedirs(tmp_path / "results")                        # where another seed is published
     records.write(str(tmp_path / "results" / "toy"), [a_run("another-seed7", 7)])
+    records.write(str(tmp_path / "runs" / "results" / "quick"), [a_run("of-a-quick-look")])
     study.main(["--publish", "--out", "runs"])
+    assert not os.path.exists(tmp_path / "results" / "quick")
     assert "README.md" in capsys.readouterr().out
     both = masses_of(str(tmp_path / "results" / "toy"))
     assert list(both) == ["another-seed7", run.chain] and both[run.chain] == masses_of(kept)[
