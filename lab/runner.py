@@ -83,7 +83,7 @@ def same_flags(job, saved):
 
     None stands for "taken from the checkpoint"; a flag younger than the saved run had its default.
     """
-    parser = SCRIPTS[job.script].build_parser()
+    parser = SCRIPTS[job.script].build_parser(job.argv)
     for key, value in vars(parser.parse_args(job.argv)).items():
         if value is None or key in cli.MAY_DIFFER:
             continue

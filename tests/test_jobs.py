@@ -44,7 +44,7 @@ def values_of(argv, flag):
 def test_every_job_is_a_command_that_its_script_takes_and_needs_what_it_reads(name):
     made = set()
     for job in jobs_of(name, "--device", "auto"):
-        args = runner.SCRIPTS[job.script].build_parser().parse_args(job.argv)
+        args = runner.SCRIPTS[job.script].build_parser(job.argv).parse_args(job.argv)
         assert args.threads == 1 and args.device == "auto"
         read = [path for flag in POINTING if flag in job.argv for path in values_of(job.argv, flag)]
         assert sorted(read) == sorted(job.needs), job.name
@@ -106,7 +106,7 @@ def arms_of(name, *argv):
     found = {}
     for job in jobs_of(name, *argv):
         if job.script != "evaluate":
-            args = runner.SCRIPTS[job.script].build_parser().parse_args(job.argv)
+            args = runner.SCRIPTS[job.script].build_parser(job.argv).parse_args(job.argv)
             folder, file = os.path.split(job.out)
             arms = found.setdefault(os.path.basename(folder), {})
             arms[file[:-3]] = runner.arm(file[:-3], vars(args), None, job.command(), 0.0)
@@ -245,7 +245,7 @@ def trained(tmp_path, monkeypatch):
     for age, job in ((20, base), (10, arm)):
         open(job.out, "wb").close()
         os.utime(job.out, (time.time() - age, time.time() - age))
-        args = runner.SCRIPTS[job.script].build_parser().parse_args(job.argv)
+        args = runner.SCRIPTS[job.script].build_parser(job.argv).parse_args(job.argv)
         saved[job.out] = {"args": vars(args), "finished": True, "step": 60}
     return base, arm, saved
 

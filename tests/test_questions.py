@@ -54,7 +54,7 @@ def test_its_jobs_are_commands_that_the_scripts_understand(question):
     for job in jobs_of(question, "--seeds", "2"):
         assert set(job.needs) <= there, f"{job.name} comes before what it needs"
         there.add(job.out)
-        SCRIPTS[job.script].build_parser().parse_args(job.argv)
+        SCRIPTS[job.script].build_parser(job.argv).parse_args(job.argv)
         assert shlex.split(job.command())[:2] == ["python", f"{job.script}.py"]
     assert {"pretrain", "finetune", "evaluate"} <= {job.script for job in jobs_of(question)}
 
