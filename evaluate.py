@@ -26,7 +26,7 @@ from theory import tilted_steps
 from cli import chart, check_context, families, names_of, probability, show_k, table
 
 
-def build_parser(argv=()):
+def build_parser(argv=()):  # called like that of finetune.py, which looks into argv
     p = cli.Parser(__doc__, __file__)
     add = p.add_argument
     add("--ckpt", nargs="+", required=True, metavar="CKPT", help="models; the first is the base")

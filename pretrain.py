@@ -192,7 +192,7 @@ def update(model, optimizers, problems, lr):
 
 # ------------------------------------------------------------------------------------ the script
 
-def build_parser(argv=()):
+def build_parser(argv=()):  # called like that of finetune.py, which looks into argv
     p = cli.Parser(__doc__, __file__)
     add = p.add_argument
     cli.add_task_flags(p, "arithmetic", "depth")

@@ -9,5 +9,6 @@ def base(tmp_path_factory):
     """A checkpoint of pretrain.py, barely trained."""
     import pretrain
     path = tmp_path_factory.mktemp("base") / "base.pt"
-    pretrain.main(["--steps", "20", "--eval-every", "0", "--eval-prompts", "4", "--layers", "1", "--width", "16", "--out", str(path)])
+    pretrain.main(["--steps", "20", "--eval-every", "0", "--eval-prompts", "4", "--layers", "1",
+                   "--width", "16", "--out", str(path)])
     return str(path)

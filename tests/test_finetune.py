@@ -19,7 +19,8 @@ from measure import mean_masses
 from model import load_checkpoint, save_checkpoint
 from tasks import AXES, SPLITS
 
-SMALL = ["--prompts-per-step", "4", "--group-size", "4", "--eval-prompts", "4", "--reward", "random"]
+SMALL = ["--prompts-per-step", "4", "--group-size", "4", "--eval-prompts", "4",
+         "--reward", "random"]
 
 
 def rows_of(path):

@@ -1,16 +1,18 @@
-"""The scripts, as a person runs them: resume, kill, determinism, bad input, the README's own commands."""
+"""The scripts together, as a person runs them: resume, kill, bad input, lines that fit, a task of
+one's own, the README's commands."""
 import contextlib
 import csv
-import json
+import errno
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -18,33 +20,39 @@ import cli
 import evaluate
 import finetune
 import grpo
+import model
 import pretrain
 import study
-from lab import bench
-from model import load_checkpoint
+import toy_family
+from lab import bench, runner
+from model import GPT, GPTConfig, load_checkpoint, save_checkpoint
 from tasks import AXES
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-SCRIPTS = {"pretrain": pretrain, "finetune": finetune, "evaluate": evaluate, "study": study, "bench": bench}
-SMALL_BASE = ["--steps", "12", "--batch-size", "8", "--layers", "1", "--width", "16", "--eval-every", "5", "--eval-prompts", "4", "--save-every", "4"]
-SMALL_GRPO = ["--steps", "12", "--prompts-per-step", "4", "--group-size", "4", "--eval-every", "5", "--eval-prompts", "4", "--save-every", "4",
-              "--reward", "random", "--kl", "k1_reward", "--epochs", "2"]
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPTS = {"pretrain": pretrain, "finetune": finetune, "evaluate": evaluate, "study": study,
+           "bench": bench}
+SMALL_BASE = ["--steps", "12", "--batch-size", "8", "--layers", "1", "--width", "16",
+              "--eval-every", "5", "--eval-prompts", "4", "--save-every", "4"]
+SMALL_GRPO = ["--steps", "12", "--prompts-per-step", "4", "--group-size", "4", "--eval-every", "5",
+              "--eval-prompts", "4", "--save-every", "4", "--reward", "random",
+              "--kl", "k1_reward", "--epochs", "2"]
 
 
-def rows_of(path):
-    with open(os.path.splitext(path)[0] + ".csv", newline="") as file:
-        return [{k: v for k, v in row.items() if k not in cli.Log.TIMING} for row in csv.DictReader(file)]
+def rows_of(checkpoint):
+    """The rows of a run's CSV, without the columns that differ between two equal runs."""
+    with open(Path(checkpoint).with_suffix(".csv"), newline="", encoding="utf-8") as file:
+        return [{name: x for name, x in row.items() if name not in cli.Log.TIMING}
+                for row in csv.DictReader(file)]
 
 
 def assert_same(a, b):
-    """Two checkpoints equal bit for bit: weights, optimizer, random state, everything but times and places."""
+    """Equal bit for bit: weights, optimizer, random state, everything but times and places."""
     if isinstance(a, torch.Tensor):
         assert torch.equal(a, b)
     elif isinstance(a, dict):
         assert a.keys() == b.keys()
-        for key in a:
-            if key not in ("seconds", "out", "command", "resume", "save_every"):
-                assert_same(a[key], b[key])
+        for key in a.keys() - {"seconds", "out", "command", "resume", "save_every"}:
+            assert_same(a[key], b[key])
     elif isinstance(a, (list, tuple)):
         assert len(a) == len(b)
         for x, y in zip(a, b):
@@ -65,6 +73,7 @@ def interrupt_after(monkeypatch, times):
     @contextlib.contextmanager
     def signals():
         asked = []
+
         def stopped():
             asked.append(1)
             return len(asked) > times
@@ -72,13 +81,24 @@ def interrupt_after(monkeypatch, times):
     monkeypatch.setattr(cli, "stop_signals", signals)
 
 
+RUNS = {
+    "pretrain": (pretrain, SMALL_BASE),
+    "adamw": (pretrain, [*SMALL_BASE, "--optimizer", "adamw", "--overlap", "0.5"]),
+    "finetune": (finetune, SMALL_GRPO),
+    "budget": (finetune, [*SMALL_GRPO, "--steps", "90", "--budget-rollouts", "180", "--lr-decay",
+                          "--train-on", "mix", "--cells", "one"]),
+}
+
+
 def run_of(kind, base, out):
-    return (pretrain, [*SMALL_BASE, "--out", out]) if kind == "pretrain" else (finetune, ["--init", base, *SMALL_GRPO, "--out", out])
+    """(script, argv) of a run of some kind."""
+    script, argv = RUNS[kind]
+    return script, [*(["--init", base] if script is finetune else []), *argv, "--out", out]
 
 
-# ------------------------------------------------------------------------------------------------------ runs that stop
+# -------------------------------------------------------------------------------- runs that stop
 
-@pytest.mark.parametrize("kind", ["pretrain", "finetune"])
+@pytest.mark.parametrize("kind", list(RUNS))
 def test_stop_and_resume_equals_the_uninterrupted_run(kind, base, tmp_path, monkeypatch, capsys):
     whole, halves = str(tmp_path / "whole.pt"), str(tmp_path / "halves.pt")
     script, argv = run_of(kind, base, whole)
@@ -90,10 +110,11 @@ def test_stop_and_resume_equals_the_uninterrupted_run(kind, base, tmp_path, monk
     assert stop.value.code == 130 and 2 < load_checkpoint(halves)[1]["step"] < 9
     said = capsys.readouterr().out.strip().splitlines()[-1]
     again = shlex.split(said.split("go on with: ")[1])
-    assert again[1] == f"{kind}.py"
+    assert again[1] == os.path.basename(script.__file__)
     script.main(again[2:])  # the command that it told us
     assert_same_run(whole, halves)
-    assert not any(torch.equal(a, b) for a, b in zip(load_checkpoint(whole)[0].parameters(), load_checkpoint(base)[0].parameters()))
+    trained, untrained = (load_checkpoint(path)[0].parameters() for path in (whole, base))
+    assert not any(torch.equal(a, b) for a, b in zip(trained, untrained))
 
 
 @pytest.mark.parametrize("kind", ["pretrain", "finetune"])
@@ -105,283 +126,332 @@ def test_two_runs_of_one_command_are_identical(kind, base, tmp_path):
     assert_same_run(*paths)
 
 
-@pytest.mark.parametrize("kind,how", [("pretrain", signal.SIGKILL), ("finetune", signal.SIGKILL), ("finetune", signal.SIGINT)])
-def test_a_killed_process_leaves_a_checkpoint_to_resume(kind, how, base, tmp_path):
+def wait_for_rows(checkpoint, rows):
+    """Wait until a process has logged so many steps."""
+    table, deadline = Path(checkpoint).with_suffix(".csv"), time.time() + 60
+    while not table.exists() or table.read_text().count("\n") <= rows:
+        assert time.time() < deadline
+        time.sleep(0.005)
+
+
+LONGER = ["--steps", "40", "--eval-every", "0", "--save-every", "1", "--threads", "1"]
+
+
+@pytest.mark.parametrize("kind", ["pretrain", "finetune"])
+def test_a_killed_process_leaves_a_checkpoint_to_resume(kind, base, tmp_path):
     whole, killed = str(tmp_path / "whole.pt"), str(tmp_path / "killed.pt")
     script, argv = run_of(kind, base, killed)
-    longer = [*argv, "--steps", "60", "--save-every", "1", "--threads", "1"]
-    process = subprocess.Popen([sys.executable, os.path.join(ROOT, f"{kind}.py"), *longer], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    table = os.path.splitext(killed)[0] + ".csv"
-    deadline = time.time() + 60
-    while time.time() < deadline and (not os.path.exists(table) or sum(1 for _ in open(table)) < 6):
-        time.sleep(0.01)
-    process.send_signal(how)
-    output = process.communicate()[0]
-    _, extra = load_checkpoint(killed)
-    assert 4 <= extra["step"] < 60
-    if how == signal.SIGINT:
-        assert process.returncode == 130 and "go on with: python finetune.py --resume" in output
+    process = runner.PROCESSES.Process(target=runner.work,
+                                       args=(kind, [*argv, *LONGER], str(tmp_path / "log")))
+    process.start()
+    wait_for_rows(killed, 4)
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert 3 <= load_checkpoint(killed)[1]["step"] < 40
     script.main(["--resume", killed, "--threads", "1"])
-    script.main([*run_of(kind, base, whole)[1], "--steps", "60", "--threads", "1"])
+    script.main([*run_of(kind, base, whole)[1], *LONGER])
     assert_same_run(whole, killed)
 
 
-def test_a_nan_stops_the_run_and_keeps_the_last_good_checkpoint(base, tmp_path, monkeypatch, capsys):
+def test_ctrl_c_saves_and_says_how_to_go_on(base, tmp_path):
+    whole, stopped = str(tmp_path / "whole.pt"), str(tmp_path / "stopped.pt")
+    more = [*LONGER, "--save-every", "100", "--epochs", "1"]
+    command = [sys.executable, ROOT / "finetune.py", *run_of("finetune", base, stopped)[1], *more]
+    process = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    wait_for_rows(stopped, 4)
+    process.send_signal(signal.SIGINT)
+    said, complaint = process.communicate()
+    assert process.returncode == 130
+    assert complaint == "stopping after this step (again to stop at once)\n"
+    assert 4 <= load_checkpoint(stopped)[1]["step"] < 40
+    again = shlex.split(said.splitlines()[-1].split("go on with: ")[1])
+    assert again == ["python", "finetune.py", "--resume", stopped]
+    finetune.main([*again[2:], "--threads", "1"])
+    finetune.main([*run_of("finetune", base, whole)[1], *more])
+    assert_same_run(whole, stopped)
+
+
+def test_a_nan_stops_the_run_and_keeps_the_last_good_checkpoint(base, tmp_path, monkeypatch,
+                                                                capsys):
     out = str(tmp_path / "g.pt")
-    loss, calls = grpo.GRPO.loss, []
-    def broken(self, group, logp):
+    step, calls = grpo.GRPO.step, []
+
+    def broken(self, optimizer):
         calls.append(1)
-        return loss(self, group, logp) * (float("nan") if len(calls) > 11 else 1)  # two epochs a step: in step 6
-    monkeypatch.setattr(grpo.GRPO, "loss", broken)
+        if len(calls) == 6:
+            monkeypatch.setattr(grpo.GRPO, "loss", lambda *args: torch.tensor(float("nan")) * 1
+                                + next(self.policy.parameters()).sum())
+        return step(self, optimizer)
+    monkeypatch.setattr(grpo.GRPO, "step", broken)
     with pytest.raises(SystemExit) as stop:
         finetune.main(["--init", base, *SMALL_GRPO, "--out", out])
     error = capsys.readouterr().err
-    assert stop.value.code == 2 and error.count("\n") == 1 and "step 6" in error and "g.pt" in error
-    model, extra = load_checkpoint(out)
-    assert extra["step"] == 4 and all(p.isfinite().all() for p in model.parameters())
+    assert stop.value.code == 2 and error.count("\n") == 1
+    assert "step 6: loss nan" in error and "g.pt keeps the last good checkpoint" in error
+    kept, extra = load_checkpoint(out)
+    assert extra["step"] == 4 and all(p.isfinite().all() for p in kept.parameters())
 
 
-def test_a_diverging_pretraining_stops_in_time(tmp_path, monkeypatch, capsys):
-    calls = []
-    def broken(*args):
-        calls.append(1)
-        return evaluate.token_logprobs(*args) * (float("nan") if len(calls) == 7 else 1)
-    monkeypatch.setattr(pretrain, "token_logprobs", broken)
-    out = str(tmp_path / "b.pt")
-    with pytest.raises(SystemExit) as stop:
-        pretrain.main([*SMALL_BASE, "--out", out])
-    assert stop.value.code == 2 and "step 7" in capsys.readouterr().err and load_checkpoint(out)[1]["step"] == 4
-
-
-def test_a_disk_that_fills_up_mid_run_keeps_the_last_good_checkpoint(tmp_path, monkeypatch, capsys):
-    import errno
-    import model
+@pytest.mark.parametrize("kind", ["pretrain", "finetune"])
+def test_a_full_disk_keeps_the_last_good_checkpoint(kind, base, tmp_path, monkeypatch, capsys):
     out, replace, calls = str(tmp_path / "b.pt"), os.replace, []
+
     def full(*args):
         calls.append(1)
         if len(calls) > 2:
             raise OSError(errno.ENOSPC, "No space left on device")
         return replace(*args)
     monkeypatch.setattr(model.os, "replace", full)
+    script, argv = run_of(kind, base, out)
     with pytest.raises(SystemExit) as stop:
-        pretrain.main([*SMALL_BASE, "--out", out])
-    assert stop.value.code == 2 and capsys.readouterr().err == f"pretrain.py: error: {out}: No space left on device\n"
-    assert load_checkpoint(out)[1]["step"] == 4 and sorted(os.listdir(tmp_path)) == ["b.csv", "b.pt"]
+        script.main(argv)
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == f"{kind}.py: error: {out}: No space left on device\n"
+    assert load_checkpoint(out)[1]["step"] == 4
+    assert sorted(os.listdir(tmp_path)) == ["b.csv", "b.pt"]
 
 
-# ------------------------------------------------------------------------------------------------------------- learning
-
-def test_grpo_without_a_signal_changes_nothing_and_says_why(base, tmp_path, capsys):
-    out = str(tmp_path / "g.pt")
-    finetune.main(["--init", base, "--train-on", "edge", "--steps", "3", "--prompts-per-step", "8", "--group-size", "4", "--eval-prompts", "4", "--out", out])
-    before, after = load_checkpoint(base)[0], load_checkpoint(out)[0]
-    assert all(torch.equal(a, b) for a, b in zip(before.parameters(), after.parameters()))
-    said = capsys.readouterr().out
-    assert "without a signal" in said and "all advantages are 0" in said and all(row["grad"] == "0.0" for row in rows_of(out))
-
-
-def test_pretraining_learns_and_proves_what_it_drew(tmp_path, capsys):
-    out = str(tmp_path / "b.pt")
-    pretrain.main(["--steps", "150", "--noise", "0", "--eval-every", "150", "--out", out])
-    losses = [float(r["loss"]) for r in rows_of(out)]
-    assert np.mean(losses[-20:]) < 0.75 * np.mean(losses[:20])
-    assert "9,600 problems drawn, 0 of them from the edge cells" in capsys.readouterr().out
-    assert load_checkpoint(out)[1]["scanned"] == {"problems": 9600, "edge": 0}
-
-
-def test_until_stops_early(tmp_path):
-    out = str(tmp_path / "b.pt")
-    pretrain.main([*SMALL_BASE, "--until", "0", "--out", out])
-    extra = load_checkpoint(out)[1]
-    assert extra["step"] == 5 and extra["finished"]
-
-
-# ------------------------------------------------------------------------------------------------------------ evaluation
-
-def test_evaluate_writes_what_it_prints(base, tmp_path, capsys):
-    tuned = str(tmp_path / "tuned.pt")
-    finetune.main(["--init", base, *SMALL_GRPO, "--out", tuned])
-    capsys.readouterr()
-    files = str(tmp_path / "m.csv"), str(tmp_path / "m.json")
-    evaluate.main(["--ckpt", base, tuned, "--prompts", "16", "--samples", "4", "--show", "1", "--csv", files[0], "--json", files[1]])
-    said = capsys.readouterr().out
-    for word in ("pass@1 = mass", "@2^20", "fell", "stop", "entropy", "base greedy", "base T=0.3", "tuned", "sampled, 4 each", "solution", "✗"):
-        assert word in said
-    with open(files[1]) as file:
-        data = json.load(file)
-    with open(files[0], newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == len(data["prompts"]) == (2 + 4) * 16 * 6 and {r["split"] for r in rows} == {"id", "edge", "hard"}
-    assert all(r["log_mass"] == ("" if p["log_mass"] is None else str(p["log_mass"])) for r, p in zip(rows, data["prompts"]))
-    record = next(r for r in data["summary"] if (r["model"], r["split"], r["cell"]) == ("tuned", "id", "all"))
-    ours = [p["log_mass"] for p in data["prompts"] if p["model"] == "tuned" and p["split"] == "id"]
-    assert record["pass"]["64"] == pytest.approx(evaluate.exact_pass_at_k(ours, 64).mean()) and record["low"]["64"] <= record["pass"]["64"] <= record["high"]["64"]
-    base_masses = [p["log_mass"] for p in data["prompts"] if p["model"] == "base" and p["split"] == "id"]
-    assert record["fell"] == np.mean(np.array(ours) < np.array(base_masses) - evaluate.FELL)
-
-
-@pytest.mark.parametrize("prompt,solution", [("3141 [+1][rev] =", "4252 ; 2524 <eos>"), ("<bos> ; a b ; b c = >> a", "; a b ; b c <eos>")])
-def test_a_prompt_typed_by_hand(prompt, solution, base, capsys):
-    evaluate.main(["--ckpt", base, "--prompt", prompt])
-    said = capsys.readouterr().out
-    assert f"solution  {solution}" in said and "exact mass" in said and "greedy" in said
-
-
-def test_pretraining_goes_on_from_a_checkpoint_until_a_split_is_learned(base, tmp_path):
-    """The oracle: the pretraining recipe on clean edge problems, from a base."""
-    out, untouched = str(tmp_path / "oracle.pt"), load_checkpoint(base)[0].state_dict()
-    oracle = ["--init", base, "--overlap", "1", "--noise", "0", "--batch-size", "4", "--eval-prompts", "4", "--out", out]
-    pretrain.main([*oracle, "--steps", "1", "--lr", "1e-9"])
-    model, extra = load_checkpoint(out)
-    assert model.config == load_checkpoint(base)[0].config and extra["scanned"] == {"problems": 4, "edge": 4}
-    assert all(torch.allclose(untouched[k], v, atol=1e-6) for k, v in model.state_dict().items())
-    pretrain.main([*oracle, "--steps", "9", "--eval-every", "3", "--until", "0", "--until-split", "edge"])
-    assert load_checkpoint(out)[1]["step"] == 3
-
-
-def test_depths_pick_cells_across_splits():
-    assert finetune.training_cells("arithmetic", "depth", "id", [3, 4, 6]) == [("arithmetic", c) for s in ("id", "edge", "hard") for c in AXES["arithmetic"]["depth"][s] if c.depth in (3, 4, 6)]
-
-
-# ------------------------------------------------------------------------------------------------------------- bad input
+# -------------------------------------------------------------------------------------- bad input
 
 BAD = [
-    ("pretrain", ["--stpes", "5"], ["--stpes"]),
-    ("pretrain", ["--step", "5"], ["--step"]),                                     # no silent abbreviations
-    ("pretrain", ["--steps", "many"], ["--steps", "'many'", "whole number"]),
-    ("pretrain", ["--steps", "0"], ["--steps", "at least 1"]),
-    ("pretrain", ["--overlap", "1.5"], ["--overlap", "at most 1"]),
-    ("pretrain", ["--noise", "nan"], ["--noise", "nan"]),
-    ("pretrain", ["--lr", "-1"], ["--lr", "above 0"]),
-    ("pretrain", ["--task", "chess"], ["--task", "chess", "arithmetic", "graph"]),
-    ("pretrain", ["--task", "graph", "--axis", "composition"], ["--axis composition", "graph", "depth, length, tokens"]),
-    ("pretrain", ["--exposure", "copy"], ["--exposure copy", "--axis tokens"]),
-    ("pretrain", ["--context", "20"], ["--context 20", "42"]),
-    ("pretrain", ["--width", "30"], ["--width 30", "--heads 4"]),
-    ("pretrain", ["--out", "{file}/b.pt"], ["{file}"]),
-    ("pretrain", ["--out", "{dir}"], ["{dir}", "folder"]),
-    ("pretrain", ["--resume", "{dir}/none.pt"], ["none.pt", "no such checkpoint"]),
-    ("pretrain", ["--resume", "{base}", "--lr", "0.5"], ["--lr 0.5", "base.pt", "0.01"]),
-    ("pretrain", ["--device", "tpu"], ["--device", "tpu", "cpu"]),
-    ("pretrain", ["--init", "{dir}/none.pt"], ["none.pt", "no such checkpoint"]),
-    ("pretrain", ["--init", "{short}"], ["short.pt", "context of 12"]),
-    ("finetune", ["--init", "{base}", "--depths", "4", "9"], ["--depths 9", "depth axis"]),
-    ("finetune", [], ["--init"]),
-    ("finetune", ["--init", "{dir}/none.pt"], ["none.pt", "no such checkpoint"]),
-    ("finetune", ["--init", "{truncated}"], ["truncated.pt", "truncated"]),
-    ("finetune", ["--init", "{foreign}"], ["foreign.pt", "not a checkpoint of this project"]),
-    ("finetune", ["--init", "{base}", "--method", "dpo"], ["--method", "dpo", "grpo", "sft"]),
-    ("finetune", ["--init", "{base}", "--temperature", "0"], ["--temperature", "above 0"]),
-    ("finetune", ["--init", "{base}", "--task", "graph", "--axis", "composition"], ["--axis composition"]),
-    ("finetune", ["--init", "{short}"], ["short.pt", "context of 12"]),
-    ("finetune", ["--init", "{base}", "--out", "{file}/g.pt"], ["{file}"]),
-    ("finetune", ["--resume"], ["runs/grpo.pt", "no such checkpoint"]),
-    ("finetune", ["--resume", "{base}"], ["--resume", "pretrain.py"]),
-    ("evaluate", [], ["--ckpt"]),
-    ("evaluate", ["--ckpt", "{truncated}"], ["truncated.pt"]),
-    ("evaluate", ["--ckpt", "{base}", "--axis", "width"], ["--axis", "width", "depth"]),
-    ("evaluate", ["--ckpt", "{base}", "--prompt", "31 [plus] ="], ["--prompt", "'['"]),
-    ("evaluate", ["--ckpt", "{base}", "--prompt", "[+1] 31 ="], ["--prompt", "arithmetic prompts"]),
-    ("evaluate", ["--ckpt", "{base}", "--prompt", "1234567 " + "[+1]" * 30 + " ="], ["--prompt", "context of 96"]),
-    ("evaluate", ["--ckpt", "{short}"], ["short.pt", "context of 12"]),
-    ("evaluate", ["--ckpt", "{base}", "--csv", "{file}/m.csv"], ["{file}"]),
-    ("evaluate", ["--ckpt", "{base}", "--per-step"], ["--per-step", "at least one other"]),
-    ("evaluate", ["--ckpt", "{base}", "{base}"], ["base.pt", "twice"]),
-    ("evaluate", ["--ckpt", "{base}", "--analyses"], ["--analyses", "--ckpt", "at least two"]),
-    ("evaluate", ["--ckpt", "{base}", "{short}", "--analyses", "--temperature", "0"], ["--temperature 0", "--analyses", "above 0"]),
-    ("finetune", ["--init", "{base}", "--keep-every", "-1"], ["--keep-every", "at least 0"]),
-    ("pretrain", ["--resume", "{base}"], ["--resume", "base.pt", "finished", "20 steps"]),
-    ("pretrain", ["--until", "0.5", "--eval-every", "0"], ["--until", "--eval-every"]),
-    ("finetune", ["--init", "{base}", "--method", "sft", "--kl", "k3_loss"], ["--kl k3_loss", "sft"]),
-    ("bench", ["--heads", "3"], ["--heads 3"]),
-    ("study", ["--seeds", "0"], ["--seeds", "at least 1"]),
-    ("study", ["--task", "graph", "--axis", "composition"], ["--axis composition"]),
-    ("study", ["--only", "nothing of the kind"], ["--only", "--plan"]),
-    ("study", ["--out", "{file}/x"], ["{file}"]),
-    ("bench", ["--repeats", "0"], ["--repeats", "at least 1"]),
+    ("pretrain --stpes 5", ["--stpes"]),
+    ("pretrain --step 5", ["--step"]),  # no silent abbreviations
+    ("pretrain --steps many", ["--steps", "'many'", "whole number"]),
+    ("pretrain --steps 0", ["--steps", "at least 1"]),
+    ("pretrain --overlap 1.5", ["--overlap", "at most 1"]),
+    ("pretrain --noise nan", ["--noise", "nan"]),
+    ("pretrain --lr -1", ["--lr", "above 0"]),
+    ("pretrain --task chess", ["--task", "chess", "arithmetic", "graph"]),
+    ("pretrain --task graph --axis composition", ["--axis composition", "graph",
+                                                  "depth, length, tokens"]),
+    ("pretrain --exposure copy", ["--exposure copy", "--axis tokens"]),
+    ("pretrain --context 20", ["--context 20", "42"]),
+    ("pretrain --width 30", ["--width 30", "--heads 4"]),
+    ("pretrain --until 0.5 --eval-every 0", ["--until 0.5", "--eval-every"]),
+    ("pretrain --out {file}/b.pt", ["{file}"]),
+    ("pretrain --out {dir}", ["{dir}", "is a folder"]),
+    ("pretrain --device tpu", ["--device", "tpu", "cpu"]),
+    ("pretrain --init {dir}/none.pt", ["none.pt", "no such checkpoint"]),
+    ("pretrain --init {short}", ["--init", "short.pt", "context of 12"]),
+    ("pretrain --resume {dir}/none.pt", ["none.pt", "no such checkpoint"]),
+    ("pretrain --resume {base} --lr 0.5", ["base.pt", "finished"]),
+    ("pretrain --resume {half} --lr 0.5", ["--lr 0.5", "half.pt", "--lr 0.01"]),
+    ("finetune", ["--init"]),
+    ("finetune --init {dir}/none.pt", ["none.pt", "no such checkpoint"]),
+    ("finetune --init {truncated}", ["truncated.pt", "truncated"]),
+    ("finetune --init {foreign}", ["foreign.pt", "not a checkpoint of this project"]),
+    ("finetune --init {short}", ["--init", "short.pt", "context of 12"]),
+    ("finetune --init {base} --depths 4 9", ["--depths 9", "depth axis"]),
+    ("finetune --init {base} --method dpo", ["--method dpo", "grpo", "sft"]),
+    ("finetune --init {base} --method", ["--method"]),
+    ("finetune --init {base} --temperature 0", ["--temperature", "above 0"]),
+    ("finetune --init {base} --group-size 1", ["--group-size", "at least 2"]),
+    ("finetune --init {base} --clip-low 1.5", ["--clip-low", "at most 1"]),
+    ("finetune --init {base} --keep-every -1", ["--keep-every", "at least 0"]),
+    ("finetune --init {base} --drop-zero-variance --kl k3_loss", ["--drop-zero-variance",
+                                                                  "--kl k3_loss"]),
+    ("finetune --init {base} --method sft --kl k3_loss", ["--kl k3_loss", "--method sft --help"]),
+    ("finetune --init {base} --method dapo --dual-clip 0.5", ["--dual-clip"]),
+    ("finetune --init {base} --task graph --axis composition", ["--axis composition"]),
+    ("finetune --init {base} --out {file}/g.pt", ["{file}"]),
+    ("finetune --resume", ["runs/grpo.pt", "no such checkpoint"]),
+    ("finetune --resume {base}", ["--resume", "pretrain.py"]),
+    ("finetune --resume {truncated}", ["truncated.pt"]),
+    ("evaluate", ["--ckpt"]),
+    ("evaluate --ckpt {truncated}", ["truncated.pt"]),
+    ("evaluate --ckpt {base} --axis width", ["--axis", "width", "depth"]),
+    ("evaluate --ckpt {base} --prompt '31 [plus] ='", ["--prompt", "'['"]),
+    ("evaluate --ckpt {base} --prompt '[+1] 31 ='", ["--prompt", "arithmetic", "graph"]),
+    (f"evaluate --ckpt {{base}} --prompt '1234567 {'[+1]' * 30} ='", ["--prompt", "context of 96"]),
+    ("evaluate --ckpt {short}", ["short.pt", "context of 12"]),
+    ("evaluate --ckpt {base} --csv {file}/m.csv", ["{file}"]),
+    ("evaluate --ckpt {base} --per-step", ["--per-step", "at least one other"]),
+    ("evaluate --ckpt {base} {base}", ["base.pt", "twice"]),
+    ("evaluate --ckpt {base} --analyses", ["--analyses", "--ckpt", "at least two"]),
+    ("evaluate --ckpt {base} {half} --analyses --temperature 0", ["--temperature 0", "--analyses",
+                                                                  "above 0"]),
+    ("study --seeds 0", ["--seeds", "at least 1"]),
+    ("study --grid all", ["--grid"]),
+    ("study everything", ["everything", "quick", "dose"]),
+    ("study --task graph --axis composition", ["--axis composition"]),
+    ("study --only nothing", ["--only nothing", "--plan"]),
+    ("study --report", ["results"]),
+    ("study --out {file}/x", ["{file}"]),
+    ("bench --heads 3", ["--heads 3"]),
+    ("bench --repeats 0", ["--repeats", "at least 1"]),
 ]
 
 
-@pytest.mark.parametrize("script,argv,words", BAD, ids=[" ".join([s, *a])[:60] for s, a, _ in BAD])
-def test_bad_input_gets_one_clear_line(script, argv, words, base, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    places = {"base": base, "dir": str(tmp_path), "file": str(tmp_path / "a_file"), "truncated": str(tmp_path / "truncated.pt"),
-              "foreign": str(tmp_path / "foreign.pt"), "short": str(tmp_path / "short.pt")}
-    (tmp_path / "a_file").write_text("precious")
-    with open(base, "rb") as file:
-        (tmp_path / "truncated.pt").write_bytes(file.read()[:3000])
-    torch.save({"state_dict": {}}, places["foreign"])
-    from model import GPT, GPTConfig, save_checkpoint
-    save_checkpoint(places["short"], GPT(GPTConfig(context=12, n_embd=16)), args={})
-    before = {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)}
-    if "--out" not in argv and script in ("pretrain", "finetune") and "--resume" not in argv:
-        argv = [*argv, "--out", "{dir}/out.pt"]
-    with pytest.raises(SystemExit) as stop:
-        SCRIPTS[script].main([a.format(**places) for a in argv])
-    output = capsys.readouterr()
-    assert stop.value.code == 2
-    assert output.err.startswith(f"{script}.py: error: ") and output.err.count("\n") == 1, output.err
-    for word in words:
-        assert word.format(**places) in output.err
-    assert {name: (tmp_path / name).read_bytes() for name in before} == before
-    assert not [f for f in set(os.listdir(tmp_path)) - set(before) if not os.path.isdir(tmp_path / f)]  # and left nothing behind
+def contents(folder):
+    return {path.name: path.read_bytes() for path in Path(folder).iterdir() if path.is_file()}
 
+
+@pytest.fixture
+def places(base, tmp_path):
+    """Paths that a command may name: good, half done, damaged and foreign files."""
+    names = "half", "truncated", "foreign", "short"
+    places = {name: str(tmp_path / f"{name}.pt") for name in names}
+    trained, extra = load_checkpoint(base)
+    save_checkpoint(places["half"], trained, **{**extra, "finished": False})
+    Path(places["truncated"]).write_bytes(Path(base).read_bytes()[:3000])
+    torch.save({"state_dict": {}}, places["foreign"])
+    save_checkpoint(places["short"], GPT(GPTConfig(context=12, n_embd=16)), args={})
+    (tmp_path / "a_file").write_text("precious")
+    return {**places, "base": base, "dir": str(tmp_path), "file": str(tmp_path / "a_file")}
+
+
+@pytest.mark.parametrize("command,words", BAD, ids=[command[:60] for command, _ in BAD])
+def test_bad_input_gets_one_clear_line(command, words, places, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    script, *argv = shlex.split(command.format(**places))
+    if script in ("pretrain", "finetune") and not {"--out", "--resume"} & set(argv):
+        argv = ["--out", str(tmp_path / "out.pt"), *argv]
+    before = contents(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        SCRIPTS[script].main(argv)
+    error = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert error.startswith(f"{script}.py: error: ") and error.count("\n") == 1, error
+    for word in words:
+        assert word.format(**places) in error
+    assert contents(tmp_path) == before  # nothing is touched, nothing is left behind
+
+
+# ------------------------------------------------------------------------------ lines, help, axes
 
 @pytest.mark.parametrize("script", list(SCRIPTS))
-def test_every_flag_has_its_line_of_help(script):
-    for action in SCRIPTS[script].build_parser()._actions:
+def test_every_flag_has_its_line_of_help(script, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    parser = SCRIPTS[script].build_parser()
+    for action in parser._actions:
         assert action.help, action.option_strings
-    if script != "bench":
-        assert any("--device" in a.option_strings for a in SCRIPTS[script].build_parser()._actions)
+    assert max(map(len, parser.format_help().splitlines())) <= 100
 
 
-# ---------------------------------------------------------------------------------------------------------------- README
+@pytest.mark.parametrize("commands", [
+    ["pretrain --axis composition {base}",
+     "finetune --init b.pt --kl k3_loss --train-on mix {grpo}",
+     "finetune --init b.pt --out g.pt --steps 3 --prompts-per-step 4 --train-on edge",  # silent
+     "evaluate --ckpt b.pt g.pt --prompts 4 --show 1 --samples 2"],
+    ["pretrain --task both --axis length --share 0.25 --overlap 0.125 {base}",
+     "finetune --init b.pt --method ppo --train-on mix --budget-rollouts 123456 --steps 2 {grpo}",
+     "evaluate --ckpt b.pt --prompt '; a b ; b c = >> a ='"],
+    ["study --list"], ["study dose --plan --seeds 3"], ["bench --small --repeats 1"],
+], ids=["composition", "both", "list", "plan", "bench"])
+def test_what_the_scripts_print_fits_100_columns(commands, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    small = {"base": shlex.join([*SMALL_BASE, "--log-every", "3", "--out", "b.pt"]),
+             "grpo": "--group-size 4 --eval-prompts 4 --reward random --log-every 1 --out g.pt "
+                     "--steps 3 --prompts-per-step 18"}
+    for command in commands:
+        script, *argv = shlex.split(command.format(**small))
+        SCRIPTS[script].main(argv)
+    said = capsys.readouterr()
+    lines = [*said.out.splitlines(), *re.split("[\r\n]", said.err)]
+    assert len(lines) > 5 and max(map(len, lines)) <= 100, max(lines, key=len)
+
+
+def test_every_axis_can_be_trained_and_evaluated(tmp_path, monkeypatch):
+    """The three scripts chained by flags, on every family and axis."""
+    monkeypatch.chdir(tmp_path)
+    tiny = "--steps 2 --batch-size 4 --eval-prompts 2 --layers 1 --width 16 --overlap 0.5"
+    for task, axes in AXES.items():
+        for axis in axes:
+            pretrain.main(["--task", task, "--axis", axis, *tiny.split(), "--out", "b.pt"])
+            finetune.main("--init b.pt --train-on mix --steps 2 --prompts-per-step 2 --group-size 2"
+                          " --eval-prompts 2 --out g.pt".split())
+            args = load_checkpoint("g.pt")[1]["args"]
+            assert (args["task"], args["axis"]) == (task, axis)
+            evaluate.main(["--ckpt", "b.pt", "g.pt", "--prompts", "3"])
+
+
+# ---------------------------------------------------------------------------- a task of one's own
+
+def test_a_new_task_is_one_class(tmp_path):
+    """The README's class, put into tasks.py in a copy of the repository: no other line changes."""
+    for path in [*ROOT.glob("*.py"), *ROOT.glob("*/*.py")]:
+        if path.parent.name != "tests":
+            (tmp_path / path.relative_to(ROOT)).parent.mkdir(exist_ok=True)
+            shutil.copy(path, tmp_path / path.relative_to(ROOT))
+    toy_family.add_to(tmp_path)
+
+    small = "--steps 2 --eval-prompts 8 --threads 1"
+    commands = [
+        f"pretrain --task copycat --axis length --overlap 0.5 --noise 0.5 {small} --out base.pt",
+        f"finetune --init base.pt --train-on mix {small} --out grpo.pt",
+        f"finetune --init base.pt --method rloo {small} --out rloo.pt",
+        "evaluate --ckpt base.pt grpo.pt rloo.pt --show 1 --prompts 4 --threads 1",
+        "study --task copycat --axis length --plan"]
+    parts = [shlex.split(command) for command in commands]
+    code = "\n".join(f"import {script}; {script}.main({argv})" for script, *argv in parts)
+    ran = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, text=True,
+                         stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert ran.returncode == 0, ran.stderr
+    for words in ("128 problems drawn, 64 of them from the edge cells of the length axis",
+                  "--task copycat --axis length", "on d1 l2, d1 l3, d1 l4", "d1 l5", "solution",
+                  "pass@1", "rloo", "grpo-edge copycat/length"):
+        assert words in ran.stdout
+    assert rows_of(tmp_path / "grpo.pt")[-1]["id"]
+
+
+# ----------------------------------------------------------------------- what the pages tell to do
 
 SMALLER = {
-    "pretrain": ["--steps", "3", "--batch-size", "4", "--eval-every", "3", "--eval-prompts", "2"],
-    "finetune": ["--steps", "2", "--prompts-per-step", "2", "--eval-prompts", "2"],
-    "evaluate": ["--prompts", "4"],
-    "study": ["--pretrain-steps", "2", "--grpo-steps", "1", "--prompts", "4"],
-    "bench": ["--repeats", "1", "--small"],
+    "pretrain": "--steps 3 --batch-size 4 --eval-every 3 --eval-prompts 2",
+    "finetune": "--steps 2 --prompts-per-step 2 --eval-prompts 2",
+    "evaluate": "--prompts 4",
+    "study": "--pretrain-steps 2 --grpo-steps 1 --prompts 4 --seeds 1",
+    "bench": "--repeats 1 --small",
 }
 
 
-def readme_commands():
-    with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as file:
-        blocks = re.findall(r"```(?:bash|sh)\n(.*?)```", file.read(), re.S)
-    lines = [line.split("  #")[0].strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
-    return list(dict.fromkeys(m for line in lines for m in re.findall(r"python (?:pretrain|finetune|evaluate|study|bench)\.py[^&|]*", line)))
+def pages():
+    return [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 
 
-def test_the_readme_commands_run_in_the_order_of_the_page(tmp_path, monkeypatch, capsys):
-    """Every command of the README, sizes overridden, in one folder, as a reader who goes down the page would run them."""
+def commands_of_the_pages():
+    """[(what python is to run, its argv)] of the blocks of shell commands, in the pages' order,
+    each once."""
+    found = []
+    for page in pages():
+        blocks = re.findall(r"```(?:bash|sh)\n(.*?)```", page.read_text(encoding="utf-8"), re.S)
+        for line in "\n".join(blocks).replace("\\\n", " ").splitlines():
+            for name, argv in re.findall(r"python ([a-z_]+\.py|-m lab\.bench)([^&|#]*)", line):
+                if (name, shlex.split(argv)) not in found:
+                    found.append((name, shlex.split(argv)))
+    return found
+
+
+def test_the_pages_name_files_that_are_there():
+    names = {name for name, _ in commands_of_the_pages() if name != "-m lab.bench"}
+    assert {"pretrain.py", "finetune.py", "evaluate.py", "study.py"} <= names
+    assert [name for name in sorted(names) if not (ROOT / name).exists()] == []
+
+
+def test_the_commands_of_the_pages_run_in_their_order(tmp_path, monkeypatch):
+    """Every command of the README and of docs/, sizes overridden, in one folder, as a reader who
+    goes down the page would run them. A question of the study is only planned; what works on
+    results/, or on a run that would have to be interrupted first, is only parsed."""
     monkeypatch.chdir(tmp_path)
-    commands = readme_commands()
-    assert len(commands) >= 10 and {shlex.split(c)[1][:-3] for c in commands} == set(SCRIPTS)
-    for command in commands:
-        _, script, *argv = shlex.split(command)
-        script = script[:-3]
-        print(command)
-        smaller = [] if "--resume" in argv else SMALLER[script]
-        if script == "study" and "--seeds" in argv:
-            smaller = [*smaller, "--seeds", "1"]
-        if "--help" not in argv:
-            SCRIPTS[script].main([*argv, *smaller])
+    for name, argv in commands_of_the_pages():
+        script = "bench" if name == "-m lab.bench" else name[:-3]
+        print(name, *argv)
+        if script not in SCRIPTS or "--help" in argv:
+            continue
+        if "list" in argv:
+            SCRIPTS[script].main(argv)
+            continue
+        if {"--resume", "--report", "--publish"} & set(argv):
+            SCRIPTS[script].build_parser().parse_args(argv)
+            continue
+        argv = [*argv, *SMALLER[script].split()]
+        if script == "study" and study.build_parser().parse_args(argv).questions:
+            argv.append("--plan")
+        SCRIPTS[script].main(argv)
 
 
 def test_the_readme_quotes_the_two_commands():
-    with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as file:
-        text = file.read()
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert "python -m pip install -r requirements.txt && python study.py\n" in text
     assert "python -m pip install -r requirements.txt && python -m pytest\n" in text
-
-
-def test_every_axis_can_be_trained_and_evaluated(tmp_path):
-    """The three scripts chained by flags, on every family and axis."""
-    for task, axes in AXES.items():
-        for axis in axes:
-            b, g = str(tmp_path / f"{task}-{axis}.pt"), str(tmp_path / f"{task}-{axis}-g.pt")
-            pretrain.main(["--task", task, "--axis", axis, "--overlap", "0.5", "--steps", "2", "--batch-size", "4", "--eval-prompts", "2", "--layers", "1", "--width", "16", "--out", b])
-            finetune.main(["--init", b, "--train-on", "mix", "--steps", "2", "--prompts-per-step", "2", "--group-size", "2", "--eval-prompts", "2", "--out", g])
-            assert load_checkpoint(g)[1]["args"]["axis"] == axis
-            evaluate.main(["--ckpt", b, g, "--prompts", "3"])
