@@ -482,7 +482,7 @@ def test_durations_carry(seconds, text):
 
 def test_the_eta_is_at_the_pace_of_this_process(tmp_path, monkeypatch):
     now = itertools.count(1000, 60)
-    monkeypatch.setattr(cli.time, "perf_counter", lambda: next(now))
+    monkeypatch.setattr(cli.runs.time, "perf_counter", lambda: next(now))
     log = cli.Log(str(tmp_path / "x.pt"), [], steps=100, start=40, seconds=7.0)  # at 1000
     assert log.eta(50) == 6.0 * 50     # 60 seconds for steps 41 to 50
     assert log.seconds() == 7.0 + 120

@@ -394,7 +394,7 @@ def test_what_a_family_need_not_define():
     assert TASKS["graph"].pretrain_lr == 5e-3 and "other" not in TASKS
     with pytest.raises(ValueError, match="other has no shadow symbols"):
         other.copies(3, 4, np.random.default_rng(0))
-    with pytest.raises(NotImplementedError, match="other has no prompts_at"):
+    with pytest.raises(ValueError, match="other has no prompts_at"):
         other.prompts(Cell(1, 2), 3, np.random.default_rng(0))
 
 
