@@ -140,7 +140,7 @@ def main(argv=None):
                         reference=reference.state_dict())
 
     log.announce(command, f"{policy.n_parameters():,} parameters on {device.type}, "
-                 f"{method.prompts_per_step} prompts x {method.group_size} completions a step, on "
+                 f"{method.batch()} a step, on "
                  + ", ".join(sorted({str(cell) for _, cell in method.tasks})), save)
     log.steps = expected_steps(args, done, method.rollouts)
     with cli.stop_signals() as stopped:
@@ -151,7 +151,6 @@ def main(argv=None):
             except FloatingPointError as error:
                 raise cli.diverged(done + 1, error, args.out) from None
             done += 1
-            # how far, and how well
             log.steps = expected_steps(args, done, method.rollouts)
             last = done == log.steps
             numbers["rollouts"] = method.rollouts
@@ -166,9 +165,10 @@ def main(argv=None):
             # keep
             if args.keep_every and done % args.keep_every == 0:
                 save(done, last, f"{os.path.splitext(args.out)[0]}.step{done:04d}.pt")
-            if last or done % args.save_every == 0 or stopped():
+            stop = stopped()  # asked once: a signal between two looks would not be saved
+            if last or stop or done % args.save_every == 0:
                 save(done, finished=last)
-            if stopped() and not last:
+            if stop and not last:
                 raise SystemExit(cli.interrupted(parser.prog, done, log.steps, args.out))
     print(f"saved {args.out} after {done} steps, {method.rollouts:,} rollouts, "
           f"{cli.duration(log.seconds())}")

@@ -58,8 +58,7 @@ def policy_loss(logp, old_logp, advantages, mask, clip_low=0.2, clip_high=0.2,
     a scalar. Only logp needs a gradient: while logp == old_logp it is that of REINFORCE.
     """
     advantages = advantages[:, None] if advantages.dim() == 1 else advantages
-    # what stands after EOS must not overflow into a nan
-    ratio = (logp - old_logp).masked_fill(mask == 0, 0.0).exp()
+    ratio = (logp - old_logp).masked_fill(mask == 0, 0.0).exp()  # after EOS 1, and never a nan
     clipped = ratio.clamp(1 - clip_low, 1 + clip_high)
     return -masked_mean(torch.min(ratio * advantages, clipped * advantages), mask, aggregate, room)
 
@@ -226,7 +225,7 @@ class GRPO(Method):
                                 self.clip_low, self.clip_high, self.aggregate, self.longest)
         return surrogate + self.kl_penalty(group, logp)
 
-    # plumbing; more of it, nothing about GRPO, is in cli.Method
+    # plumbing; what is not about GRPO is in cli.Method
     def kl_penalty(self, group, logp):
         """Scalar: with `--kl k3_loss`, beta times the k3 estimate; else 0."""
         if self.kl != "k3_loss":
@@ -253,6 +252,7 @@ class GRPO(Method):
 
 def demo(path=None):
     """Two steps in real numbers, each of one group: with a contrast, and without."""
+    torch.manual_seed(0)
     base = load_checkpoint(path)[0] if path else GPT(GPTConfig(n_layer=1, n_embd=32))
     cell, rng = Cell(depth=1, length=4 if path else 2), np.random.default_rng(0)
     adam = torch.optim.AdamW(base.parameters(), lr=1e-2)
@@ -276,5 +276,5 @@ def demo(path=None):
 
 
 if __name__ == "__main__":
-    torch.manual_seed(0)
+    torch.set_num_threads(1)
     demo(*sys.argv[1:2])

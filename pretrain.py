@@ -311,11 +311,12 @@ def main(argv=None):
             if done % args.log_every == 0 or "id" in numbers:
                 log.print(done, describe(numbers))
             # keep
-            if finished or done % args.save_every == 0 or stopped():
+            stop = stopped()  # asked once: a signal between two looks would not be saved
+            if finished or stop or done % args.save_every == 0:
                 save(done, finished)
             if finished:
                 break
-            if stopped():
+            if stop:
                 raise SystemExit(cli.interrupted(parser.prog, done, args.steps, args.out))
     print(f"scan: {scanned['problems']:,} problems drawn, {scanned['edge']:,} of them from the "
           f"edge cells of the {args.axis} axis")

@@ -66,19 +66,26 @@ def add_knobs(parser, method):
             continue
         if any(flag(name) in action.option_strings for action in parser._actions):
             raise CommandError(f"--method {parser.method}: its knob {name!r} is a flag already")
-        options = own.options()
-        value = own.default
-        try:
-            fits = value is None or own.choices is None or value in own.choices
-            fits = fits and (own.kind is not bool or isinstance(value, bool))
-            if value is not None and "type" in options:
-                value = options["type"](str(value))
-        except argparse.ArgumentTypeError:
-            fits = False
-        if not fits:
-            allowed = options.get("choices", "a value that its knob allows")
-            raise CommandError(f"--method {parser.method}: {name} = {value!r} is not {allowed}")
-        parser.add_argument(flag(name), default=value, help=own.help, **options)
+        problem = misfit(own)
+        if problem:
+            raise CommandError(f"--method {parser.method}: {name} = {own.default!r}: {problem}")
+        parser.add_argument(flag(name), default=own.default, help=own.help, **own.options())
+
+
+def misfit(own):
+    """What is wrong with a knob's default, as text; "" if nothing is."""
+    value = own.default
+    if value is None:
+        return ""
+    if own.choices is not None:
+        return "" if value in own.choices else f"is not one of {', '.join(own.choices)}"
+    if own.kind is bool:
+        return "" if isinstance(value, bool) else "is not True or False"
+    try:
+        own.options().get("type", str)(str(value))
+    except argparse.ArgumentTypeError as error:
+        return str(error)
+    return ""
 
 
 class Method:
@@ -142,6 +149,12 @@ class Method:
     def zero_variance(self, group):
         """[P] bool: prompts whose completions all got the same reward."""
         return (group.rewards == group.rewards[:, :1]).all(dim=1)
+
+    def batch(self):
+        """What a step trains on, in words."""
+        sampled = knobs(type(self))["group_size"].shown
+        completions = f"x {self.group_size} completions" if sampled else "with their solutions"
+        return f"{self.prompts_per_step} prompts {completions}"
 
     def drop_silent(self, groups):
         """Leave groups with equal rewards out of the loss's mean: their mask becomes 0."""

@@ -146,7 +146,8 @@ class Log:
 
     def count_silence(self, numbers):
         """Say why nothing moves, if so many steps in a row had no gradient at all."""
-        self.silent = self.silent + 1 if numbers["grad"] == 0 else 0
+        nothing = numbers["grad"] == numbers["loss"] == 0
+        self.silent = self.silent + 1 if nothing else 0
         if self.silent in (1, 10, 100):
             mean, plural = numbers.get("reward", 0), "s" * (self.silent > 1)
             print(f"  {self.silent} step{plural} without a signal: in every group all rewards are "

@@ -21,7 +21,8 @@ from measure import eval_problems, exact_pass_at_k, log_mass, sampled, sampling_
 from model import GPT, GPTConfig, load_checkpoint, save_checkpoint
 from tasks import AXES, SPLITS, TASKS, Cell, decode, encode
 from theory import tilted_steps
-from test_scripts import SMALL_GRPO, assert_same, interrupt_after
+from by_hand import assert_same, interrupt_after
+from test_scripts import SMALL_GRPO
 
 LONG = "a_checkpoint_with_a_name_that_says_everything_about_kl_0.1_and_lr_0.001_and_seed_3"
 
@@ -400,7 +401,7 @@ def test_kept_checkpoints_are_those_of_shorter_runs_also_after_a_resume(base, tm
     assert [load_checkpoint(tmp_path / n)[1]["step"] for n in names] == [4, 8, 12]
     finetune.main(argv("short", "--steps", "8"))
     with monkeypatch.context() as patch:
-        interrupt_after(patch, 10)
+        interrupt_after(patch, 5)
         with pytest.raises(SystemExit):
             finetune.main(argv("halves"))
     assert not os.path.exists(tmp_path / "halves.step0008.pt")

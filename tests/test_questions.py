@@ -5,8 +5,10 @@ second half holds each claim to studies whose answers are known. The last test a
 """
 import argparse
 import math
+import re
 import shlex
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -503,32 +505,8 @@ def test_half_of_an_effect():
 
 # -------------------------------------------------------------------------------- adding a question
 
-NEW = '''"""Does GRPO help at all?
-
-Rule, fixed in 2026: gain of mass on id: supported if its interval lies above 0, refuted if below.
-"""
-from lab import draw
-from lab.jobs import chain, on, pretraining, seeds
-from lab.judge import Verdict, above, below, by_seed, decide, pm
-
-
-def jobs(args):
-    found = []
-    for seed in seeds(args):
-        base = pretraining(args, seed)
-        found += chain(args, base, on(args, base, "id"))
-    return found
-
-
-def verdicts(runs):
-    gains = by_seed(runs, lambda r: r.gain("grpo-id", "id"))
-    word = decide(gains, yes=above(0), no=below(0))
-    return [Verdict("GRPO helps", word, f"gain {pm(gains)}" if gains else "", n_seeds=len(gains))]
-
-
-def figure(runs):
-    return draw.changes([("GRPO", "grpo-id", runs)], "Does GRPO help at all?")
-'''
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "write_your_own.md"
+NEW = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S)[0]
 
 
 def test_a_new_file_is_a_new_question(tmp_path, monkeypatch, capsys):

@@ -1,7 +1,5 @@
 """The scripts together, as a person runs them: resume, kill, bad input, lines that fit, a task of
 one's own, the README's commands."""
-import contextlib
-import csv
 import errno
 import os
 import re
@@ -15,8 +13,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from by_hand import assert_same_run, interrupt_after, rows_of
 
-import cli
 import evaluate
 import finetune
 import grpo
@@ -36,49 +34,6 @@ SMALL_BASE = ["--steps", "12", "--batch-size", "8", "--layers", "1", "--width", 
 SMALL_GRPO = ["--steps", "12", "--prompts-per-step", "4", "--group-size", "4", "--eval-every", "5",
               "--eval-prompts", "4", "--save-every", "4", "--reward", "random",
               "--kl", "k1_reward", "--epochs", "2"]
-
-
-def rows_of(checkpoint):
-    """The rows of a run's CSV, without the columns that differ between two equal runs."""
-    with open(Path(checkpoint).with_suffix(".csv"), newline="", encoding="utf-8") as file:
-        return [{name: x for name, x in row.items() if name not in cli.Log.TIMING}
-                for row in csv.DictReader(file)]
-
-
-def assert_same(a, b):
-    """Equal bit for bit: weights, optimizer, random state, everything but times and places."""
-    if isinstance(a, torch.Tensor):
-        assert torch.equal(a, b)
-    elif isinstance(a, dict):
-        assert a.keys() == b.keys()
-        for key in a.keys() - {"seconds", "out", "command", "resume", "save_every"}:
-            assert_same(a[key], b[key])
-    elif isinstance(a, (list, tuple)):
-        assert len(a) == len(b)
-        for x, y in zip(a, b):
-            assert_same(x, y)
-    else:
-        assert a == b
-
-
-def assert_same_run(path_a, path_b):
-    (model_a, extra_a), (model_b, extra_b) = load_checkpoint(path_a), load_checkpoint(path_b)
-    assert_same(dict(model_a.state_dict()), dict(model_b.state_dict()))
-    assert_same(extra_a, extra_b)
-    assert rows_of(path_a) == rows_of(path_b)
-
-
-def interrupt_after(monkeypatch, times):
-    """Make the run see a Ctrl-C after it has asked so many times."""
-    @contextlib.contextmanager
-    def signals():
-        asked = []
-
-        def stopped():
-            asked.append(1)
-            return len(asked) > times
-        yield stopped
-    monkeypatch.setattr(cli, "stop_signals", signals)
 
 
 RUNS = {
@@ -104,7 +59,7 @@ def test_stop_and_resume_equals_the_uninterrupted_run(kind, base, tmp_path, monk
     script, argv = run_of(kind, base, whole)
     script.main(argv)
     with monkeypatch.context() as patch:
-        interrupt_after(patch, 8)
+        interrupt_after(patch, 5)
         with pytest.raises(SystemExit) as stop:
             script.main(run_of(kind, base, halves)[1])
     assert stop.value.code == 130 and 2 < load_checkpoint(halves)[1]["step"] < 9
@@ -379,6 +334,8 @@ def test_a_new_task_is_one_class(tmp_path):
             (tmp_path / path.relative_to(ROOT)).parent.mkdir(exist_ok=True)
             shutil.copy(path, tmp_path / path.relative_to(ROOT))
     toy_family.add_to(tmp_path)
+    page = (ROOT / "docs" / "write_your_own.md").read_text(encoding="utf-8")
+    assert toy_family.TOY_FAMILY.strip() in page
 
     small = "--steps 2 --eval-prompts 8 --threads 1"
     commands = [

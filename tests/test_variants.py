@@ -1,6 +1,7 @@
 """variants/: the numbers of a variant are its doctest. Here: tests that run over every file of the
 folder, so that a new file adds its own; what a doctest cannot show; and what is wrong with a file.
 """
+import doctest
 import inspect
 import os
 import re
@@ -662,6 +663,26 @@ class Half(GRPO):
 '''
 
 
+def test_the_readmes_variant_works_as_it_stands(folder, base, tmp_path, capsys):
+    """And passes what every file of the folder must: it moves weights, says what it is, resumes."""
+    section = (ROOT / "README.md").read_text(encoding="utf-8").split("## Write your own")[1]
+    text = re.search(r"```python\n(.*?)```", section, re.S)[1]
+    name, = re.findall(r"variants/(\w+)\.py", section.split("```python")[0])
+    assert text.startswith(f'"""{name}.py: ') and len(text.splitlines()) <= 35
+    (folder / f"{name}.py").write_text(text)
+    out = str(tmp_path / "o.pt")
+    finetune.main(["--init", base, "--method", name, "--power", "3", "--reward", "random",
+                   "--steps", "2", "--eval-prompts", "4", "--out", out])
+    assert load_checkpoint(out)[1]["args"]["power"] == 3 and float(rows_of(out)[-1]["grad"]) > 0
+    module = sys.modules[f"variants.{name}"]
+    assert doctest.testmod(module) == (0, 1)
+    assert "Information used" in module.__doc__
+    assert re.search(r"\d{4}\.\d{5}", variants.load(name).paper)
+    group = by_hand([[1, 0, 0, 0]])
+    method = algorithm(variants.load(name), power=2.0)
+    assert close(method.advantages(group), torch.tensor([.75, -.25, -.25, -.25]) * .75 ** 2, 1e-5)
+
+
 def test_a_new_file_is_a_method_at_once(folder, base, tmp_path, capsys):
     (folder / "half.py").write_text(HALF)
     (folder / "bad.py").write_text("import nothing_of_the_kind\n")
@@ -718,7 +739,7 @@ BROKEN = {
     "forward": (body("def forward(self, group):\n    return group.old_logp.sum(1)"),
                 ["forward returned [8]", "must be [8, 5]"]),
     "loss": (body("def loss(self, group, logp):\n    return logp.sum(1)"),
-             ["loss returned [8]", "must be []"]),
+             ["loss returned [8]", "must be a scalar"]),
     "nothing": (body("def rewards(self, group):\n    pass"), ["rewards returned", "no tensor"]),
 }
 

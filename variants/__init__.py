@@ -91,8 +91,8 @@ def shaped(name, box, where):
         allowed = [[size[letter] for letter in shape] for shape in SHAPES[name]]
         found = list(getattr(result, "shape", ["no tensor"]))
         if found not in allowed:
-            raise CommandError(f"{where}: {name} returned {found}, "
-                               f"must be {' or '.join(map(str, allowed))}")
+            wanted = " or ".join(str(shape or "a scalar") for shape in allowed)
+            raise CommandError(f"{where}: {name} returned {found}, must be {wanted}")
         return result
     return checked
 
