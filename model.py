@@ -27,6 +27,7 @@ log-probabilities that it sampled with, which is what GRPO needs.
 """
 import io
 import os
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -135,42 +136,41 @@ def attend(q, k, v, start):
 
 
 class SharedPrompt:
-    """Keys and values [B, H, P, D] of B prompts in one layer, computed once and given to the G rows
-    of each group."""
+    """Keys and values [B, H, P, D] of B prompts in one layer, computed once; then row i of what
+    follows goes on from prompt number of[i]."""
 
-    def __init__(self, group_size=1):
-        self.group_size = group_size
+    def __init__(self, of=None):
+        self.of = of
 
     def extend(self, k, v, start):
-        """Keys and values up to the end of k and v [B, H, T, D]: kept if they are the prompt's,
-        else joined to the prompt's."""
+        """Keys and values up to the end of k and v [rows, H, T, D]: kept if they are the prompts',
+        else joined to each row's prompt."""
         if start == 0:
             self.keys, self.values = k, v
             return k, v
-        keys, values = self.repeated(self.keys), self.repeated(self.values)
+        keys, values = (x.index_select(0, self.of) for x in (self.keys, self.values))
         return torch.cat((keys, k), dim=2), torch.cat((values, v), dim=2)
-
-    def repeated(self, x):
-        return x.repeat_interleave(self.group_size, dim=0)
 
 
 class StaticCache:
-    """Keys and values [B * G, H, S, D] of one layer with room for S positions; new ones are written
-    in place."""
+    """Keys and values [rows, H, S, D] of one layer with room for S positions, first those of
+    prompts; new ones are written in place."""
 
     def __init__(self, prompt, S):
-        keys, values = prompt.repeated(prompt.keys), prompt.repeated(prompt.values)
-        rows, H, _, D = keys.shape
         # Zeros: a position still to come has weight 0, but 0 times a nan would be a nan.
-        self.keys, self.values = (x.new_zeros(rows, H, S, D) for x in (keys, values))
-        self.extend(keys, values, 0)
+        room = S - prompt.keys.shape[2]
+        self.keys, self.values = (F.pad(x, (0, 0, 0, room)) for x in (prompt.keys, prompt.values))
 
     def extend(self, k, v, start):
-        """Write k and v [B * G, H, T, D] at their positions; returns everything [B * G, H, S, D],
+        """Write k and v [rows, H, T, D] at their positions; returns everything [rows, H, S, D],
         zeros where nothing is yet."""
         end = start + k.shape[2]
         self.keys[:, :, start:end], self.values[:, :, start:end] = k, v
         return self.keys, self.values
+
+    def keep(self, rows):
+        """Go on with these rows ([n] int64), in this order, some of them several times."""
+        self.keys, self.values = (x.index_select(0, rows) for x in (self.keys, self.values))
 
 
 class Block(nn.Module):
@@ -269,7 +269,9 @@ class GPT(nn.Module):
             x = x + self.positions.weight[start:end]
         rope = self.rope(start, end)
         caches = caches or [None] * len(self.blocks)
-        with torch.autocast(tokens.device.type, torch.bfloat16, enabled=self.bf16):
+        device = tokens.device.type
+        precision = torch.autocast(device, torch.bfloat16) if self.bf16 else nullcontext()
+        with precision:
             for block, cache in zip(self.blocks, caches):
                 is_last = block is self.blocks[-1]
                 x = block(x, rope, cache, start, skip if is_last else 0)
@@ -303,26 +305,27 @@ def log_softmax(logits, temperature):
     return F.log_softmax(logits, dim=-1)
 
 
-def sample(logp, generator=None):
-    """Draw one token per row from log-probabilities [R, V]: int64 [R].
+def sample(logp, at, u):
+    """One token for each sample: int64 [n], from row at [n] of log-probabilities [rows, V], by
+    uniform numbers u [n, 1] in 0 .. 1.
 
-    Inverts the cumulative distribution with one uniform number per row. One exponential per row and
-    token (the usual Gumbel trick, and what torch.multinomial does) measured 0.7 ms for 512 x 66 on
-    two cores; this takes 0.1 ms.
+    Inverts the cumulative distribution with one uniform number per sample. One exponential per
+    sample and token (the usual Gumbel trick, and what torch.multinomial does) measured 0.7 ms for
+    512 x 66 on two cores; this takes 0.1 ms.
 
     A float32 uniform is a multiple of 2^-24: what is drawn comes at frequencies in steps of 6e-8,
     and a token whose probability is below that is as a rule never drawn.
     """
-    cumulative = logp.exp().cumsum(-1)
-    total, R, V = cumulative[:, -1:], *logp.shape
-    u = torch.rand(R, 1, dtype=logp.dtype, device=logp.device, generator=generator) * total
-    return torch.searchsorted(cumulative, u, right=True).squeeze(1).clamp_(max=V - 1)
+    cumulative = logp.exp().cumsum(-1)[at]                                       # [n, V]
+    token = torch.searchsorted(cumulative, u * cumulative[:, -1:], right=True).squeeze(1)
+    return token.clamp_(max=logp.shape[1] - 1)
 
 
 @torch.inference_mode()
 def generate(model, prompts, max_new_tokens, temperature=1.0, group_size=1, generator=None,
              eos=EOS):
-    """Sample group_size completions of each prompt, with a KV cache; the group shares one prefill.
+    """Sample group_size completions of each prompt, with a KV cache; what samples share, the prompt
+    or more, runs through the model once.
 
     prompts [B, P] int64; temperature 0 is greedy; generator is a torch.Generator on the model's
     device. Returns (completions [B * group_size, N] int64, logprobs [B * group_size, N] in the
@@ -337,53 +340,73 @@ def generate(model, prompts, max_new_tokens, temperature=1.0, group_size=1, gene
     if P + N > context:
         raise ValueError(f"prompt of {P} tokens + {N} new ones do not fit the model's context "
                          f"of {context}")
-    rows, device, dtype = B * group_size, prompts.device, model.embed.weight.dtype
-
-    prefill = [SharedPrompt(group_size) for _ in model.blocks]
-    hidden = model.hidden(prompts, prefill, skip=P - 1)[:, 0]                   # [B, C]
-    hidden = hidden.repeat_interleave(group_size, dim=0)                        # [rows, C]
-    caches = [StaticCache(prompt, P + N) for prompt in prefill]
-
+    rows, V, device = B * group_size, model.config.vocab_size, prompts.device
+    dtype = model.embed.weight.dtype
     completions = torch.full((rows, N), PAD, device=device)
     logprobs = torch.zeros((rows, N), dtype=dtype, device=device)
-    ended = torch.zeros(rows, dtype=torch.bool, device=device)
+
+    prefill = [SharedPrompt() for _ in model.blocks]
+    hidden = model.hidden(prompts, prefill, skip=P - 1)[:, 0]                    # [B, C]
+    caches = [StaticCache(prompt, P + N) for prompt in prefill]
+
+    # A group is a tree: its samples share their first tokens, and a peaked policy makes them share
+    # most. The frontier has one row for each distinct prefix; every live sample stands `at` one of
+    # them, and draws from its distribution with a number of its own. The distinct pairs (prefix,
+    # token) are the next frontier. Numbers are drawn for all samples, also for those that have
+    # ended: so the samples are those of a loop over rows.
+    live = torch.arange(rows, device=device)
+    at = live // group_size
     for t in range(N):
-        logp = log_softmax(model.unembed(hidden), temperature)                  # [rows, V]
-        token = logp.argmax(-1) if temperature == 0 else sample(logp, generator)
-        completions[:, t] = token
-        logprobs[:, t] = logp.gather(1, token[:, None]).squeeze(1)
-        ended |= token == eos
-        if t + 1 == N or ended.all():
+        logp = log_softmax(model.unembed(hidden), temperature)                   # [frontier, V]
+        if temperature == 0:
+            token = logp.argmax(-1)[at]
+        else:
+            u = torch.rand(rows, 1, dtype=dtype, device=device, generator=generator)
+            token = sample(logp, at, u[live])
+        completions[live, t], logprobs[live, t] = token, logp[at, token]
+        going = token != eos
+        live = live[going]
+        if t + 1 == N or len(live) == 0:
             break
-        hidden = model.hidden(token[:, None], caches, start=P + t)[:, 0]
-    # Rows go on together until all have ended; what a row wrote after its EOS is dropped.
-    is_eos = completions == eos
-    after = is_eos.cumsum(1) > is_eos.int()
-    return completions.masked_fill_(after, PAD), logprobs.masked_fill_(after, 0.0)
+        pairs, at = torch.unique((at * V + token)[going], return_inverse=True)
+        parent, token = pairs // V, pairs % V
+        if len(hidden) >= len(parent) > 0.8 * len(hidden) and (parent.diff() > 0).all():
+            # no prefix has split, few have ended: those idle, for moving the cache would cost more
+            token = torch.full((len(hidden),), PAD, device=device).index_copy_(0, parent, token)
+            at = parent[at]
+        else:
+            for cache in caches:
+                cache.keep(parent)
+        hidden = model.hidden(token[:, None], caches, start=P + t)[:, 0]         # [frontier, C]
+    return completions, logprobs
 
 
-def token_logprobs(model, tokens, start, temperature=1.0, group_size=1, chunk=0):
+def token_logprobs(model, tokens, start, temperature=1.0, chunk=0):
     """Log-probabilities of tokens[:, start:] given all that precedes each: [B, T - start],
     differentiable.
 
-    tokens [B, T] int64, 1 <= start < T. Only the scored positions are unembedded. With group_size
-    G, the rows must come in groups of G that share their first `start` tokens: these then run
-    through the model once per group, not once per row (measured with G = 16, forward and backward:
-    20 to 25 % less time for arithmetic, 60 % less for graph). With a chunk, so many rows at a time
-    (whole groups), and the backward pass computes each chunk anew: a third more work, less memory.
+    tokens [B, T] int64, 1 <= start < T. Only the scored positions are unembedded. Equal rows run
+    through the model once, and so does what rows next to each other share in their first `start`
+    tokens, the prompt of a group. With a chunk, so many rows at a time, and the backward pass
+    computes each chunk anew: a third more work, less memory.
     """
+    distinct, of_row = torch.unique(tokens, dim=0, return_inverse=True)
+    if len(distinct) < len(tokens):
+        logp = token_logprobs(model, distinct, start, temperature, chunk)
+        return logp.index_select(0, of_row)
     if chunk and chunk < len(tokens):
         def part(rows):
-            return token_logprobs(model, rows, start, temperature, group_size)
+            return token_logprobs(model, rows, start, temperature)
         parts = tokens.split(chunk)
         return torch.cat([checkpoint(part, rows, use_reentrant=False) for rows in parts])
-    if group_size == 1 or start == 1:
-        hidden = model.hidden(tokens[:, :-1], skip=start - 1)                   # [B, T - start, C]
+    prompts, of = torch.unique_consecutive(tokens[:, :start], dim=0, return_inverse=True)
+    if len(prompts) == len(tokens) or start == 1:
+        hidden = model.hidden(tokens[:, :-1], skip=start - 1)                    # [B, T - start, C]
     else:  # the prompts' pass is only for their keys and values
-        prompts = [SharedPrompt(group_size) for _ in model.blocks]
-        model.hidden(tokens[::group_size, :start - 1], prompts, skip=start - 1)
-        hidden = model.hidden(tokens[:, start - 1:-1], prompts, start=start - 1)
-    logp = log_softmax(model.unembed(hidden), temperature)                      # [B, T - start, V]
+        shared = [SharedPrompt(of) for _ in model.blocks]
+        model.hidden(prompts[:, :-1], shared, skip=start - 1)
+        hidden = model.hidden(tokens[:, start - 1:-1], shared, start=start - 1)
+    logp = log_softmax(model.unembed(hidden), temperature)                       # [B, T - start, V]
     return logp.gather(-1, tokens[:, start:, None]).squeeze(-1)
 
 

@@ -130,7 +130,7 @@ class Method:
     def score(self, model, group, rows=slice(None)):
         """[rows, N]: log-probs of a group's tokens under a model, at the rollout temperature; 0
         after EOS."""
-        logp = token_logprobs(model, group.tokens[rows], group.start, self.temperature, group.size,
+        logp = token_logprobs(model, group.tokens[rows], group.start, self.temperature,
                               self.micro_batch * group.size)
         return logp.masked_fill(group.mask[rows] == 0, 0.0)
 

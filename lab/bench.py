@@ -9,14 +9,21 @@ Reference work: 2 layers, 64 wide, 4 heads; 32 prompts x 16 samples, 9 prompt to
 never stopped early; a GRPO step is rollout + verifying + one update of those 512 rows. The
 vocabulary is the lab's own.
 
-Every figure is the median of --repeats runs after a warm-up. The peak is that of a large matrix
-product measured in the same run with the same threads and dtype. A part's fraction of it counts
-only the floating-point operations that the part needs (2 per weight and token, plus attention;
-three times that where there is a backward pass). Machines are noisy: compare figures of one run
-with each other, not with those of another day.
+And a real run: GRPO on the id cells of the depth axis, 60 steps from a base that is trained once,
+outside the clock, and kept in runs/bench/. There samples share most of what they write: how much is
+counted too (distinct prefixes and completions, as shares of those sampled).
+
+Every other figure is the median of --repeats runs after a warm-up. The peak is that of a large
+matrix product measured in the same run with the same threads and dtype. A part's fraction of it
+counts only the floating-point operations that the part needs (2 per weight and token, plus
+attention; three times that where there is a backward pass). Machines are noisy: compare figures of
+one run with each other, not with those of another day.
 """
+import contextlib
 import copy
+import io
 import json
+import os
 import platform
 import resource
 import statistics
@@ -31,8 +38,8 @@ import cli
 import pretrain
 from grpo import GRPO, Group
 from measure import KS, eval_problems, exact_pass_at_k, log_mass, mean_masses
-from model import GPT, GPTConfig, generate
-from tasks import TASKS, VOCAB, Cell
+from model import GPT, GPTConfig, generate, load_checkpoint
+from tasks import AXES, TASKS, VOCAB, Cell
 
 CELL = Cell(3, 4)   # 9 prompt tokens
 NEW = 22
@@ -114,6 +121,62 @@ def time_to_mass(optimizer, lr, target, limit=float("inf"), steps=600, seed=0, w
             if mass >= target or spent > limit:
                 break
     return spent, step + 1, mass
+
+
+class Watched(GRPO):
+    """GRPO that remembers its rollouts, to be counted when the clock has stopped."""
+
+    def __init__(self, *args, **settings):
+        super().__init__(*args, **settings)
+        self.watched = []
+
+    def experience(self, n):
+        groups = super().experience(n)
+        self.watched += groups
+        return groups
+
+
+def distinct(group):
+    """(distinct prefixes, prefixes, distinct completions, completions) of a Group's rows: a prefix
+    is what stands before a sampled token."""
+    prefixes, sampled = 0, int(group.mask.sum())
+    for t in range(group.mask.shape[1]):
+        alive = group.tokens[group.mask[:, t] == 1, :group.start + t]
+        prefixes += len(torch.unique(alive, dim=0)) if len(alive) else 0
+    return prefixes, sampled, len(torch.unique(group.tokens, dim=0)), len(group.tokens)
+
+
+def trained_base(task, args):
+    """A base of a family on the depth axis, pretrained at the first call and kept."""
+    path = os.path.join("runs", "bench", "small" if args.small else "", f"{task}.pt")
+    if not os.path.exists(path):
+        flags = ["--task", task, "--threads", str(torch.get_num_threads()), "--out", path]
+        flags += ["--steps", "20", "--eval-prompts", "4"] if args.small else []
+        with contextlib.redirect_stdout(io.StringIO()):
+            pretrain.main(flags)
+    return load_checkpoint(path)[0]
+
+
+def whole_run(task, args, device):
+    """(seconds of 60 GRPO steps on id, share of distinct prefixes, share of distinct completions:
+    means over the run)."""
+    base = trained_base(task, args).to(device)
+    cells = [(task, cell) for cell in AXES[task]["depth"]["id"]]
+    method = Watched(copy.deepcopy(base), base, cells)
+    optimizer = torch.optim.AdamW(method.parameters(), lr=method.lr, weight_decay=0.0)
+    began = time.perf_counter()
+    for _ in range(2 if args.small else 60):
+        method.step(optimizer)
+    spent = time.perf_counter() - began
+    prefixes, tokens, completions, rows = map(sum, zip(*map(distinct, method.watched)))
+    return round(spent, 2), round(prefixes / tokens, 3), round(completions / rows, 3)
+
+
+def whole_runs(args, device):
+    """{key: figure} of the real runs."""
+    spent, prefixes, completions = whole_run("arithmetic", args, device)
+    return {"grpo_run_s": spent, "distinct_prefixes": prefixes, "distinct_completions": completions,
+            "grpo_graph_run_s": whole_run("graph", args, device)[0]}
 
 
 def build_parser():
@@ -262,6 +325,8 @@ def main(argv=None):
         name = torch.cuda.get_device_name()
     result = {"device": name, "threads": torch.get_num_threads(), "torch": torch.__version__,
               **measure(args, device)}
+    if (args.layers, args.width) == (2, 64):
+        result.update(whole_runs(args, device))
     if device.type == "cpu" and (args.layers, args.width) == (2, 64):
         result.update(seconds_to_quality(args))
     if args.scaling:

@@ -5,23 +5,28 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 
+from grpo import Group
 from lab import bench
 from model import GPT, GPTConfig
+from tasks import EOS, PAD, Cell
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SMALL = ["--small", "--repeats", "1", "--threads", "1"]
 FIGURES = ["generate_tokens_per_s", "generate_uncached_tokens_per_s", "grpo_step_s",
            "pretrain_tokens_per_s", "exact_eval_s", "matmul_peak_gflops",
            "generate_fraction_of_peak", "grpo_step_fraction_of_peak", "pretrain_fraction_of_peak",
+           "grpo_run_s", "distinct_prefixes", "distinct_completions", "grpo_graph_run_s",
            "peak_rss_mb"]
 
 
-def test_json_is_one_line_with_every_figure():
+def test_json_is_one_line_with_every_figure(tmp_path):
     command = [sys.executable, "-m", "lab.bench", "--json", *SMALL]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True,
+                         env={**os.environ, "PYTHONPATH": ROOT})
     assert run.returncode == 0 and run.stdout.count("\n") == 1, run.stderr
     result = json.loads(run.stdout)
     assert all(result[name] > 0 for name in FIGURES)
@@ -30,7 +35,8 @@ def test_json_is_one_line_with_every_figure():
     assert result["pretrain_seconds_to_099"] is None and result["pretrain_mass"] < 0.99
 
 
-def test_the_table_fits_the_terminal(capsys):
+def test_the_table_fits_the_terminal(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     bench.main([*SMALL, "--recipes", "--scaling", "--target", "0"])
     lines = capsys.readouterr().out.splitlines()
     names = [line.split()[0] for line in lines if not line.startswith(" ")]
@@ -67,3 +73,20 @@ def test_bad_input_is_one_clear_line(argv, words, capsys):
         bench.main(argv)
     error = capsys.readouterr().err
     assert stop.value.code == 2 and words in error and error.count("\n") == 1
+
+
+def test_what_samples_share_is_counted_by_hand():
+    """Two prompts x 2 samples: 5 5 | 6 7, 5 5 | 6 8 and 5 9 | <eos> twice."""
+    tokens = torch.tensor([[5, 5, 6, 7], [5, 5, 6, 8], [5, 9, EOS, PAD], [5, 9, EOS, PAD]])
+    mask = torch.tensor([[1., 1], [1, 1], [1, 0], [1, 0]])
+    group = Group("arithmetic", Cell(1, 2), np.zeros((2, 2), dtype=int), tokens, mask, mask)
+    assert bench.distinct(group) == (3, 6, 3, 4)
+
+
+def test_a_base_is_trained_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    args = bench.build_parser().parse_args(["--small"])
+    first = bench.trained_base("graph", args)
+    monkeypatch.setattr(bench.pretrain, "main", None)
+    again = bench.trained_base("graph", args)
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters()))

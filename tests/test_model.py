@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -15,7 +16,7 @@ import torch.nn.functional as F
 import model as model_module
 from model import (GPT, CheckpointError, GPTConfig, RMSNorm, generate, load_checkpoint, log_softmax,
                    norm, sample, save_checkpoint, squared_relu, token_logprobs)
-from tasks import EOS, PAD
+from tasks import EOS, PAD, TASKS, Cell
 
 
 def tiny(position="rope", tied=True, dtype=torch.float64, seed=0, **config):
@@ -135,10 +136,10 @@ def test_sampler_and_scorer_agree(position, tied, temperature):
     mask = is_eos.int().cumsum(1) - is_eos.int() == 0
     assert is_eos.any() and mask.sum(1).unique().numel() > 2  # rows stop at different places
     assert (scored - logprobs)[mask].abs().max() < 1e-10
-    shared = token_logprobs(model, rows, 6, temperature, group_size=4)  # the prompt once per group
-    assert (shared - scored).abs().max() < 1e-10
+    plain = log_softmax(model(rows)[:, 5:-1], temperature).gather(-1, rows[:, 6:, None])[..., 0]
+    assert (plain - scored).abs().max() < 1e-10
     parameters = list(model.parameters())
-    gradients = [torch.autograd.grad((x * mask).sum(), parameters) for x in (scored, shared)]
+    gradients = [torch.autograd.grad((x * mask).sum(), parameters) for x in (scored, plain)]
     assert all((a - b).abs().max() < 1e-9 for a, b in zip(*gradients))
     assert (completions[~mask] == PAD).all() and (logprobs[~mask] == 0).all()
     assert logprobs.dtype == torch.float64 and completions.shape == logprobs.shape == (20, 10)
@@ -180,6 +181,126 @@ def test_greedy_equals_argmax_token_by_token_and_leaves_inputs_alone():
     assert (scored[completions != PAD] == 0).all()
 
 
+def plain_sampler(model, prompts, N, temperature, G, generator, eos=EOS):
+    """A row for each sample, a whole pass for each token: what `generate` must equal."""
+    tokens = prompts.repeat_interleave(G, dim=0)
+    alive, logprobs = torch.ones(len(tokens), dtype=torch.bool), []
+    while len(logprobs) < N and alive.any():
+        logp = log_softmax(model(tokens)[:, -1], temperature)
+        token = logp.argmax(-1)
+        if temperature:
+            u = torch.rand(len(tokens), 1, dtype=logp.dtype, generator=generator)
+            token = sample(logp, torch.arange(len(tokens)), u)
+        logprobs.append(logp.gather(1, token[:, None]) * alive[:, None])
+        tokens = torch.cat([tokens, torch.where(alive, token, PAD)[:, None]], dim=1)
+        alive = alive & (token != eos)
+    missing = N - len(logprobs)
+    return (F.pad(tokens[:, prompts.shape[1]:], (0, missing), value=PAD),
+            F.pad(torch.cat(logprobs, dim=1), (0, missing)))
+
+
+@pytest.mark.parametrize("B,G", [(1, 16), (2, 64), (3, 1), (8, 4), (32, 16)])
+@pytest.mark.parametrize("temperature", [0, 0.7, 1, 1.3])
+@pytest.mark.parametrize("family,cell", [("arithmetic", Cell(2, 3)), ("graph", Cell(1, 5))])
+@torch.no_grad()
+def test_the_tree_samples_what_a_loop_over_rows_samples(family, cell, temperature, B, G):
+    model = tiny(vocab_size=66, context=40)
+    problems = TASKS[family].sample(cell, B, np.random.default_rng(0))
+    prompts, N = torch.as_tensor(problems.prompts), problems.solutions.shape[1]
+    seeds = [torch.Generator().manual_seed(5) for _ in range(2)]
+    ours = generate(model, prompts, N, temperature, G, seeds[0])
+    theirs = plain_sampler(model, prompts, N, temperature, G, seeds[1])
+    assert torch.equal(ours[0], theirs[0]) and (ours[1] - theirs[1]).abs().max() < 1e-10
+    # as many numbers were drawn, so that what is drawn next is the same too
+    assert torch.equal(torch.rand(3, generator=seeds[0]), torch.rand(3, generator=seeds[1]))
+
+
+@torch.no_grad()
+def test_some_samples_end_while_others_go_on_and_idle_rows_say_nothing():
+    """Rows that end at different places, few at a time, so that the frontier is sometimes kept."""
+    model, prompts = tiny(vocab_size=66, context=40, seed=1), torch.randint(3, 66, (4, 6))
+    model.embed.weight[EOS] *= 0.3                      # likelier than another, but not by much
+    seeds = [torch.Generator().manual_seed(2) for _ in range(2)]
+    ours = generate(model, prompts, 20, 2.0, 32, seeds[0])
+    theirs = plain_sampler(model, prompts, 20, 2.0, 32, seeds[1])
+    lengths = (ours[0] != PAD).sum(1)
+    assert lengths.unique().numel() > 8
+    assert torch.equal(ours[0], theirs[0]) and (ours[1] - theirs[1]).abs().max() < 1e-10
+    model.embed.weight[EOS] *= 50                       # and now all samples end early
+    seeds = [torch.Generator().manual_seed(2) for _ in range(2)]
+    ours = generate(model, prompts, 20, 2.0, 2, seeds[0])
+    theirs = plain_sampler(model, prompts, 20, 2.0, 2, seeds[1])
+    assert (ours[0] == EOS).any(1).all() and torch.equal(ours[0], theirs[0])
+    assert torch.equal(torch.rand(3, generator=seeds[0]), torch.rand(3, generator=seeds[1]))
+
+
+@torch.no_grad()
+def test_every_distinct_prefix_runs_once(monkeypatch):
+    model, prompts = tiny(), torch.randint(3, 12, (3, 5))
+    ran, hidden = [], GPT.hidden
+    def counted(self, tokens, *args, **options):
+        ran.append(len(tokens))
+        return hidden(self, tokens, *args, **options)
+    monkeypatch.setattr(GPT, "hidden", counted)
+    completions, _ = generate(model, prompts, 6, 0.3, 50, torch.Generator().manual_seed(0), eos=-1)
+    rows = torch.cat([prompts.repeat_interleave(50, dim=0), completions], dim=1)
+    prefixes = [len(torch.unique(rows[:, :5 + t], dim=0)) for t in range(6)]
+    assert ran == prefixes and ran[0] == 3 < ran[3] < 150
+    ran.clear()
+    generate(model, prompts, 6, 0, 50, eos=-1)
+    assert ran == [3] * 6                               # greedy samples of a prompt are one
+
+
+def test_equal_rows_and_shared_prompts_are_scored_once_and_in_any_order(monkeypatch):
+    model = tiny()
+    prompts, endings = torch.randint(3, 12, (4, 5)), torch.randint(3, 12, (6, 4))
+    pick = torch.randint(24, (40,))
+    rows = torch.cat([prompts[pick // 6], endings[pick % 6]], dim=1)
+    weights = torch.randn(40, 4, dtype=torch.float64)
+    plain = log_softmax(model(rows)[:, 4:-1], 0.8).gather(-1, rows[:, 5:, None])[..., 0]
+    ran, hidden = [], GPT.hidden
+    def counted(self, tokens, *args, **options):
+        ran.append(tuple(tokens.shape))
+        return hidden(self, tokens, *args, **options)
+    monkeypatch.setattr(GPT, "hidden", counted)
+    scored = token_logprobs(model, rows, 5, 0.8)
+    assert ran == [(4, 4), (len(pick.unique()), 4)] and len(pick.unique()) < 24
+    in_chunks = token_logprobs(model, rows, 5, 0.8, chunk=7)
+    gradients = [torch.autograd.grad((x * weights).sum(), list(model.parameters()))
+                 for x in (plain, scored, in_chunks)]
+    for x, gradient in zip((scored, in_chunks), gradients[1:]):
+        assert (x - plain).abs().max() < 1e-12
+        assert all((a - b).abs().max() < 1e-10 for a, b in zip(gradient, gradients[0]))
+
+
+def test_what_has_a_static_shape_runs_on_the_meta_device():
+    """A CPU tensor made by mistake would fail there, as it would on a GPU."""
+    for position in ("rope", "learned", "nope"):
+        model = GPT(GPTConfig(position=position)).to("meta")
+        tokens = torch.zeros(4, 12, dtype=torch.long, device="meta")
+        assert model(tokens).shape == (4, 12, 66)
+        shared = [model_module.SharedPrompt(tokens[:, 0]) for _ in model.blocks]
+        model.hidden(tokens[:, :5], shared, skip=5)
+        with torch.no_grad():
+            caches = [model_module.StaticCache(prompt, 12) for prompt in shared]
+            assert model.hidden(tokens[:, :1], caches, start=5).shape == (4, 1, 64)
+        logp = log_softmax(model(tokens), 0.7)
+        assert sample(logp[:, -1], tokens[:, 0], logp[:, 0, :1]).shape == (4,)
+        logp.sum().backward()
+
+
+def test_the_two_options_for_speed_change_little():
+    """bf16 rounds the products; compiling (here: tracing, which needs no compiler) nothing."""
+    model, tokens = tiny(dtype=torch.float32), torch.randint(3, 12, (3, 9))
+    plain = token_logprobs(model, tokens, 4).detach()
+    coarse = token_logprobs(model.speed_up(bf16=True), tokens, 4).detach()
+    assert 0 < (coarse - plain).abs().max() < 0.3
+    model.speed_up()
+    for block in model.blocks:
+        block.compile(backend="eager")
+    assert (token_logprobs(model, tokens, 4) - plain).abs().max() < 1e-5
+
+
 def test_group_size_one_equals_repeated_prompts():
     model, prompts = tiny(), torch.randint(3, 12, (3, 5))
     repeated = prompts.repeat_interleave(4, dim=0)
@@ -190,7 +311,8 @@ def test_group_size_one_equals_repeated_prompts():
 
 def test_sampling_follows_the_distribution():
     logp = torch.log_softmax(torch.tensor([2.0, -1.0, 0.5, -60.0, 1.0], dtype=torch.float64), 0)
-    drawn = sample(logp.expand(200_000, 5), torch.Generator().manual_seed(0))
+    at, generator = torch.zeros(200_000, dtype=torch.long), torch.Generator().manual_seed(0)
+    drawn = sample(logp[None], at, torch.rand(200_000, 1, generator=generator))
     counts = torch.bincount(drawn, minlength=5) / 200_000
     assert counts[3] == 0 and (counts - logp.exp()).abs().max() < 4 * (0.25 / 200_000) ** 0.5
 
@@ -208,12 +330,12 @@ def test_generation_follows_the_distribution_at_its_temperature(temperature):
 
 @pytest.mark.parametrize("dtype,largest,token", [(torch.float32, 1 - 2.0 ** -24, 1),
                                                  (torch.float64, 1 - 2.0 ** -53, 2)])
-def test_a_float32_uniform_cannot_pick_a_token_below_its_grain(monkeypatch, dtype, largest, token):
+def test_a_float32_uniform_cannot_pick_a_token_below_its_grain(dtype, largest, token):
     """What `generate` says of its log-probs: not even the largest uniform reaches the last token,
     of probability 1e-9; in float64 it does."""
     logp = torch.tensor([[0.5, 0.5 - 1e-9, 1e-9]], dtype=torch.float64).log().to(dtype)
-    monkeypatch.setattr(torch, "rand", lambda *shape, **_: torch.full(shape, largest, dtype=dtype))
-    assert sample(logp).item() == token
+    u = torch.full((1, 1), largest, dtype=dtype)
+    assert sample(logp, torch.zeros(1, dtype=torch.long), u).item() == token
 
 
 def test_no_token_is_banned():
