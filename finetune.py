@@ -2,7 +2,7 @@
 
     python finetune.py --init runs/base.pt --train-on id --out runs/grpo.pt
     python finetune.py --init runs/base.pt --train-on edge --kl k1_reward --beta 1 --scale none
-    python finetune.py --init runs/base.pt --train-on edge --method sft --out runs/sft.pt
+    python finetune.py --init runs/base.pt --train-on edge --method sft
     python finetune.py --method list                 the methods; --method dapo --help: one's flags
     python finetune.py --resume runs/grpo.pt         go on after Ctrl-C, bit for bit
 
@@ -34,7 +34,8 @@ LOGGED = ("reward", "id", "edge", "hard", "kl", "zero_std", "entropy", "clip", "
 
 def build_parser(argv=()):
     """The flags of this script, and the knobs of the --method in argv, or of the run it resumes."""
-    name = variants.chosen(argv, cli.resumed(argv, "runs/grpo.pt"))
+    out = f"runs/{variants.chosen(argv)}.pt"
+    name = variants.chosen(argv, cli.resumed(argv, out))
     p = cli.Parser(__doc__, __file__, name)
     add = p.add_argument
     add("--init", metavar="CKPT", help="checkpoint to start from; it is also the reference")
@@ -47,7 +48,7 @@ def build_parser(argv=()):
         help="instead: all cells of the axis with these depths, of whatever split")
     add("--steps", type=cli.count, default=60, help="training steps")
     add("--lr-decay", action="store_true", help="let the rate fall linearly to zero")
-    add("--out", default="runs/grpo.pt", metavar="FILE", help="checkpoint to write, beside a .csv")
+    add("--out", default=out, metavar="FILE", help="checkpoint to write, beside a .csv")
     add("--keep-every", type=cli.natural, default=0, metavar="N",
         help="also keep a checkpoint of every Nth step, as NAME.step0020.pt; 0: none")
     cli.add_run_flags(p, eval_every=10, log_every=10)
@@ -162,7 +163,6 @@ def main(argv=None):
             if done % args.log_every == 0 or last:
                 log.print(done, method.describe(numbers))
             log.count_silence(numbers)
-            # keep
             if args.keep_every and done % args.keep_every == 0:
                 save(done, last, f"{os.path.splitext(args.out)[0]}.step{done:04d}.pt")
             stop = stopped()  # asked once: a signal between two looks would not be saved

@@ -14,7 +14,7 @@ the boxes that it changes (variants/). `python grpo.py [CKPT]` shows steps in re
 
 Departures: 1. no KL by default (`--kl k3_loss` is the paper's); 2. one update per batch, so that
 the clip never binds; 3. a step without a signal is skipped, not stepped on by momentum; 4. the
-group's std is the sample std (n - 1), as in TRL and verl.
+group's std is the sample std (n - 1), as in TRL and verl; 5. a step mixes the cells it trains on.
 
 >>> group_advantages(torch.tensor([[1., 0., 0., 0.], [1., 1., 1., 1.]]))
 tensor([[ 1.5000, -0.5000, -0.5000, -0.5000],
@@ -192,9 +192,8 @@ class GRPO(Method):
         return rewards.float().to(self.device).view(len(group.prompts), -1)
 
     def advantages(self, group):
-        """[R]: each reward relative to its group, less the KL's share of it. Both are centred: the
-        mean contains the sample itself, and shrinks both alike, by (G - 1) / G, or their balance,
-        the tilted policy, would move."""
+        """[R]: each reward relative to its group, less the KL's cost relative to its group's: what
+        centring takes from one it takes from the other, so the policy they balance at stays."""
         kl_cost = group_advantages(self.kl_cost(group), "none")
         return (group_advantages(group.rewards, self.scale) - kl_cost).flatten()
 
@@ -221,6 +220,7 @@ class GRPO(Method):
 
     def loss(self, group, logp):
         """Scalar: the clipped surrogate, plus with `--kl k3_loss` beta times the k3 estimate."""
+        # the log-ratio, a box of its own, is what policy_loss takes from logp - old_logp
         surrogate = policy_loss(self.log_ratio(group, logp), 0.0, group.advantages, group.mask,
                                 self.clip_low, self.clip_high, self.aggregate, self.longest)
         return surrogate + self.kl_penalty(group, logp)

@@ -310,7 +310,6 @@ def main(argv=None):
             log.row(done, sum(x.size for x in problems), numbers)
             if done % args.log_every == 0 or "id" in numbers:
                 log.print(done, describe(numbers))
-            # keep
             stop = stopped()  # asked once: a signal between two looks would not be saved
             if finished or stop or done % args.save_every == 0:
                 save(done, finished)

@@ -122,12 +122,13 @@ def add_run_flags(parser, eval_every, log_every):
     add_speed_flags(parser)
 
 
-def add_device_flags(parser):
+def add_device_flags(parser, threads=1):
     parser.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="cpu",
                         help="where to compute; auto takes a GPU if there is one")
-    parser.add_argument("--threads", type=natural, default=0, metavar="N",
-                        help="CPU threads; 0 leaves the choice to torch (another number changes "
-                             "the last bits)")
+    parser.add_argument("--threads", type=natural, default=threads, metavar="N",
+                        help="CPU threads; models this small gain little from a second one, and "
+                             "lose much on a busy machine; 0: torch's choice (another number "
+                             "changes the last bits)")
 
 
 def add_speed_flags(parser):

@@ -198,7 +198,7 @@ def build_parser():
     add("--prompts", type=cli.count, default=32, help="prompts per step")
     add("--group-size", type=cli.count, default=16, help="samples per prompt")
     add("--seed", type=cli.natural, default=0, help="seed of the weights")
-    cli.add_device_flags(p)
+    cli.add_device_flags(p, threads=0)
     cli.add_speed_flags(p)
     return p
 
