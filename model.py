@@ -85,30 +85,14 @@ class RMSNorm(torch.autograd.Function):
         return torch.addcmul(grad, y, (grad * y).mean(-1, keepdim=True), value=-1).mul_(scale)
 
 
-class SquaredReLU(torch.autograd.Function):
-    """max(x, 0)^2 (So et al. 2109.08668). F.relu(x).square() takes twice the time: 13.8 ms forward
-    and backward for 11,264 rows of 256 on one core, this 7.9."""
-
-    @staticmethod
-    def forward(ctx, x):
-        positive = F.relu(x)
-        ctx.save_for_backward(positive)
-        return positive * positive
-
-    @staticmethod
-    def backward(ctx, grad):
-        positive, = ctx.saved_tensors
-        return (grad * positive).mul_(2)
-
-
 def norm(x):
     """RMSNorm of x [..., C]; where no gradient is wanted, without the detour through autograd."""
     return RMSNorm.apply(x) if torch.is_grad_enabled() else x * inverse_rms(x)
 
 
 def squared_relu(x):
-    """max(x, 0)^2; where no gradient is wanted, x is overwritten: sampling takes 4 % less time."""
-    return SquaredReLU.apply(x) if torch.is_grad_enabled() else F.relu_(x).square_()
+    """max(x, 0)^2 (So et al. 2109.08668)."""
+    return F.relu(x).square()
 
 
 def rotate(x, turns):
