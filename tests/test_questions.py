@@ -16,7 +16,7 @@ import pytest
 import questions
 import study
 from lab import report
-from lab.judge import Verdict
+from lab.judge import Verdict, change_table
 from lab.runner import SCRIPTS
 from questions import (balanced, crossover, curriculum, dose, exposure, law, methods, no_mass,
                        per_token, positions, prediction, rewards, saturation, sharpening,
@@ -494,6 +494,8 @@ def test_controls_put_the_default_beside_what_was_changed():
     kept, changed = on_splits(KEPT)[1], tuned("balanced", shift(1), method="balanced")
     assert [row[0] for row in balanced.verdicts(seeds(kept, changed))[0].table] == [
         "method", "grpo", "balanced"]
+    numbered = change_table("steps", [(3000.0, "grpo-edge", seeds(kept))])
+    assert numbered[1][0] == "3000.0"   # a label may be a number; a table is text
     untied = seeds(kept, axis="tokens", setting="exposure=copy untied")
     assert exposure.verdicts(untied)[0].table[1][:2] == [
         "exposure=copy untied: grpo-edge", "arithmetic tokens, overlap 0"]

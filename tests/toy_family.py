@@ -1,5 +1,5 @@
-"""A whole task family in one class, as the README shows it: `<bos> 3141 =` is answered by
-`3141 <eos>`. `add_to(folder)` puts it into the tasks.py of a copy of the repository."""
+"""A whole task family in one class, as docs/write_your_own.md shows it: `<bos> 3141 =` is answered
+by `3141 <eos>`. `add_to(folder)` puts it into the tasks.py of a copy of the repository."""
 from pathlib import Path
 
 TOY_FAMILY = '''
