@@ -236,7 +236,7 @@ def change_table(first, arms):
               "seeds"]]
     for label, arm, runs in arms:
         for place, these in group(runs, lambda r: f"{r.place}, overlap {r.overlap:g}").items():
-            row = [label, place]
+            row = [str(label), place]
             for split in ("id", "edge", "hard"):
                 base = by_seed(these, lambda r: r.reach("base", split))
                 change = by_seed(these, lambda r: r.gain(arm, split))

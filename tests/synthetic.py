@@ -10,10 +10,10 @@ import math
 import numpy as np
 
 from lab.records import Arm, Run, mark_tripwires
-from tasks import AXES, SPLITS
+from tasks import AXES, SPLITS, families
 from theory import hyperbolic, logit
 
-PLACES = [(task, axis) for task in AXES for axis in AXES[task]]
+PLACES = [(task, axis) for task in families("both") for axis in AXES[task]]
 OVERLAPS = (0.0, 0.001, 0.01, 0.1)
 
 
@@ -163,8 +163,8 @@ def whole_study(lift=1.0, n=2):
                for reward in ("answer", "random")]
     stages = [tuned(name, shift(lift / 2)) for name in ("curriculum-6", "jump-6")]
     nope = seeds(*grpo, n=n, overlap=0.1, question="positions", setting="position=nope")
-    two_tasks = [run for task in AXES for run in seeds(*grpo, n=n, task=task, setting="share=0.9",
-                                                       question="domains")]
+    two_tasks = [run for task in families("both")
+                 for run in seeds(*grpo, n=n, task=task, setting="share=0.9", question="domains")]
     return {
         "dose": dose, "law": law,
         "saturation": dialled(*both, n=n) + stopped_early(*both, n=n),

@@ -114,6 +114,7 @@ def arms_of(name, *argv):
 
 
 def test_the_dose_has_every_cell_of_the_grid():
+    """Of arithmetic and graph: another family asks its own questions."""
     evaluations = [job for job in jobs_of("dose") if job.script == "evaluate"]
     cells = [(job.about["task"], job.about["axis"], job.about["overlap"]) for job in evaluations]
     assert len(set(cells)) == len(cells) == 7 * 4

@@ -124,7 +124,7 @@ def test_demonstrations_are_as_noisy_as_the_flag_says(noise):
     assert len(right) > 10 and np.mean(right) == pytest.approx(1 - 0.9 * noise, abs=0.04)
 
 
-@pytest.mark.parametrize("name", list(AXES))
+@pytest.mark.parametrize("name", [name for name in AXES if "tokens" in AXES[name]])
 @pytest.mark.parametrize("exposure", list(pretrain.EXPOSURES))
 def test_exposure_shows_what_it_says(name, exposure):
     m = mixture("--task", name, "--axis", "tokens", "--exposure", exposure, "--steps", "80")

@@ -16,7 +16,7 @@ import pytest
 import questions
 import study
 from lab import report
-from lab.judge import Verdict
+from lab.judge import Verdict, change_table
 from lab.runner import SCRIPTS
 from questions import (balanced, crossover, curriculum, dose, exposure, law, methods, no_mass,
                        per_token, positions, prediction, rewards, saturation, sharpening,
@@ -77,9 +77,11 @@ def test_its_evaluations_are_of_what_was_trained(question):
 
 def test_without_runs_it_says_so(question):
     found = question.verdicts([])
-    assert found and {v.verdict for v in found} == {"not run"}
-    assert not any(v.numbers or v.note or v.n_seeds or len(v.table) > 1 for v in found)
-    assert question.figure([]) is None
+    assert found and {v.verdict for v in found} == {"not run"}, (
+        'without runs, every verdict is "not run"')
+    assert not any(v.numbers or v.note or v.n_seeds or len(v.table) > 1 for v in found), (
+        "a verdict that is not run has empty numbers, note and table, and n_seeds = 0")
+    assert question.figure([]) is None, "without runs, figure(runs) returns None"
 
 
 def test_its_verdicts_are_of_the_known_words(question):
@@ -492,6 +494,8 @@ def test_controls_put_the_default_beside_what_was_changed():
     kept, changed = on_splits(KEPT)[1], tuned("balanced", shift(1), method="balanced")
     assert [row[0] for row in balanced.verdicts(seeds(kept, changed))[0].table] == [
         "method", "grpo", "balanced"]
+    numbered = change_table("steps", [(3000.0, "grpo-edge", seeds(kept))])
+    assert numbered[1][0] == "3000.0"   # a label may be a number; a table is text
     untied = seeds(kept, axis="tokens", setting="exposure=copy untied")
     assert exposure.verdicts(untied)[0].table[1][:2] == [
         "exposure=copy untied: grpo-edge", "arithmetic tokens, overlap 0"]
@@ -512,14 +516,15 @@ NEW = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S)
 def test_a_new_file_is_a_new_question(tmp_path, monkeypatch, capsys):
     """Listed, planned, run, judged, published and in the report, with no other line changed."""
     (tmp_path / "here").mkdir()
-    (tmp_path / "here" / "helps.py").write_text(NEW)
+    name = "helps_of_this_test"   # a reader's questions/helps.py may be there too
+    (tmp_path / "here" / f"{name}.py").write_text(NEW)
     monkeypatch.setattr(questions, "__path__", [*questions.__path__, str(tmp_path / "here")])
     monkeypatch.setattr(study, "RESULTS", str(tmp_path / "results"))
-    tiny = ["helps", "--pretrain-steps", "4", "--grpo-steps", "2", "--prompts", "4",
+    tiny = [name, "--pretrain-steps", "4", "--grpo-steps", "2", "--prompts", "4",
             "--out", str(tmp_path / "runs")]
     try:
         study.main(["--list"])
-        assert "Does GRPO help at all?" in capsys.readouterr().out
+        assert f"{name} Does GRPO help at all?" in capsys.readouterr().out
         study.main([*tiny, "--plan"])
         assert capsys.readouterr().out.count("to do") == 3
         study.main(tiny)
@@ -527,7 +532,8 @@ def test_a_new_file_is_a_new_question(tmp_path, monkeypatch, capsys):
         assert "undecided: GRPO helps" in said
         study.main([*tiny, "--publish"])
     finally:
-        sys.modules.pop("questions.helps", None)
+        sys.modules.pop(f"questions.{name}", None)
     page = (tmp_path / "results" / "README.md").read_text(encoding="utf-8")
-    assert "## Does GRPO help at all?" in page and "[GRPO helps](#helps-1) | **undecided**" in page
-    assert "| [helps](#helps) | 1 | 1 | 1 |" in page
+    assert "## Does GRPO help at all?" in page
+    assert f"[GRPO helps](#{name}-1) | **undecided**" in page
+    assert f"| [{name}](#{name}) | 1 | 1 | 1 |" in page

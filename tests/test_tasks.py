@@ -57,6 +57,13 @@ def slow_solution(text):
     return " ".join(steps) + " <eos>"
 
 
+def right_solutions(name, prompts):
+    """As text; a family of the reader's own, which slow_solution does not know, is asked itself."""
+    if name in ("arithmetic", "graph"):
+        return [slow_solution(decode(p)) for p in prompts]
+    return [decode(s) for s in TASKS[name].solutions(prompts)]
+
+
 @pytest.mark.parametrize("name,cell", EVERY_CELL, ids=str)
 def test_every_cell_has_the_right_problems_and_solutions(name, cell):
     task = TASKS[name]
@@ -64,8 +71,8 @@ def test_every_cell_has_the_right_problems_and_solutions(name, cell):
     assert prompts.dtype == solutions.dtype == np.int64
     assert prompts.shape == (24, task.prompt_len(cell))
     assert solutions.shape == (24, task.solution_len(cell))
+    assert [decode(s) for s in solutions] == right_solutions(name, prompts)
     for p, s in zip(prompts, solutions):
-        assert decode(s) == slow_solution(decode(p))
         assert encode(decode(p)) == p.tolist() and encode(decode(s)) == s.tolist()
     assert task.matches(prompts, cell).all()
     words = [cell.words, "any"] if cell.words != "any" else ["any", "seen", "held"]  # may overlap
@@ -276,10 +283,10 @@ def test_what_is_asked_for_clean_is_clean_after_a_noisy_draw(name, cell):
     task, rng = TASKS[name], np.random.default_rng(6)
     for split in ("all", "train", "eval"):
         noisy = task.sample(cell, 40, rng, noise=0.9, split=split)
-        slow = [slow_solution(decode(p)) for p in noisy.prompts]
+        slow = right_solutions(name, noisy.prompts)
         assert [decode(s) for s in noisy.solutions] != slow
         for clean in (task.sample(cell, 40, rng, split=split), task.sample(cell, 40, rng, 0.0)):
-            slow = [slow_solution(decode(p)) for p in clean.prompts]
+            slow = right_solutions(name, clean.prompts)
             assert [decode(s) for s in clean.solutions] == slow
             assert task.verify(clean.prompts, np.array([encode(s) for s in slow])).trace.all()
 
@@ -378,7 +385,7 @@ def test_wrong_chains_and_seeds_are_those_of_old_runs():
     assert digest(task.wrong_chains(prompts, np.random.default_rng(9))) == "931a31a30b6c4361"
     assert tasks.cell_key("arithmetic", Cell(3, 4)) == [0, 3, 4, *b"seen any"]
     assert tasks.cell_key("graph", Cell(2, 8, "shadow")) == [1, 2, 8, *b"shadow any"]
-    assert tasks.disguised_share(2) == 0.32 and list(TASKS) == ["arithmetic", "graph"]
+    assert tasks.disguised_share(2) == 0.32 and list(TASKS)[:2] == ["arithmetic", "graph"]
 
 
 # ----------------------------------------------------------------------------------- families
@@ -411,7 +418,9 @@ def test_the_family_of_a_prompt(text, name):
     "<bos> 3;1 [+1] =",
     "<bos> 31 [+1] 4 [+1] =", "<bos> ; a b = a =", "<bos> ; a 1 = > a =", "<bos> ; a b > = a =",
     "<bos> ; a ; b = > a =", "<bos> ; a b = > a", "; a b = > a = ="])
-def test_a_prompt_of_no_family_says_what_each_expects(text):
+def test_a_prompt_of_no_family_says_what_each_expects(text, monkeypatch):
+    two = {name: TASKS[name] for name in ("arithmetic", "graph")}   # a third may know the prompt
+    monkeypatch.setattr(tasks, "TASKS", two)
     with pytest.raises(ValueError) as error:
         family_of(encode(text))
     message = str(error.value)
@@ -449,7 +458,7 @@ def test_tasks_py_shows_a_problem_of_every_kind():
                 start = mine.index("<bos>")
                 prompt, solution = mine[start:mine.index("<eos>") + 5].split(" =\n")
                 prompt, solution = " ".join(prompt.split()) + " =", solution.strip()
-                assert slow_solution(prompt) == solution
+                assert right_solutions(name, np.array([encode(prompt)])) == [solution]
     assert shown.count("a noisy demonstration") == shown.count("cut off") == len(TASKS)
     for line in lines:  # the verdicts are those of the verifier: yes, yes, 1.00, yes of a solution
         if "a noisy demonstration" in line or "cut off" in line:
@@ -480,6 +489,11 @@ verdict = toy.verify(np.array([encode("<bos> 31 =")] * 3), junk)
 assert verdict.trace.tolist() == verdict.answer.tolist() == [True, False, False]
 assert verdict.process.tolist() == [1, 0, 0] and verdict.well_formed.tolist() == [True, True, False]
 
+for nothing in ("", "<bos>", "31 ="):
+    try:
+        raise AssertionError(family_of(encode(nothing)))
+    except ValueError as error:
+        assert "copycat expects" in str(error)
 for text, name in (("<bos> 31 =", "copycat"), ("<bos> 31 [+1] =", "arithmetic")):
     assert family_of(encode(text)) == name
 assert cell_key("copycat", Cell(1, 2))[0] > 1 and families("copycat") == ["copycat"]
@@ -502,7 +516,7 @@ def test_a_new_family_is_one_class(tmp_path):
     for name in ("tasks.py", "model.py", "measure.py"):
         shutil.copy(ROOT / name, tmp_path)
     toy_family.add_to(tmp_path)
-    assert toy_family.TOY_FAMILY.strip().count("\n") < 30  # the README shows it
+    assert toy_family.TOY_FAMILY.strip().count("\n") < 32  # the docs show it
     assert max(map(len, toy_family.TOY_FAMILY.splitlines())) <= 100
     shown = run_python(tmp_path, "tasks.py")
     assert all(f"{name}:" in shown for name in ("arithmetic", "graph", "copycat"))

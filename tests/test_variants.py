@@ -90,11 +90,11 @@ def run(request, base, tmp_path_factory):
 def test_a_run_moves_the_weights_and_logs_every_step(run, base):
     name, out, _ = run
     before, after = (flat(load_checkpoint(path)[0].parameters()) for path in (base, out))
-    assert after.isfinite().all() and not torch.equal(before, after)
+    assert after.isfinite().all() and not torch.equal(before, after), "it moves no weights"
     rows = rows_of(out)
     assert [int(row["step"]) for row in rows] == list(range(1, len(rows) + 1))
     for column in ("loss", "grad", "id", "rewards", *variants.load(name).columns):
-        assert rows[-1][column] != "", column
+        assert rows[-1][column] != "", f"numbers(groups) never gives the column {column!r}"
     assert all(np.isfinite(float(row["loss"])) for row in rows)
     assert any(float(row["grad"]) > 0 for row in rows)
 
@@ -103,8 +103,10 @@ def test_every_completion_is_counted_and_a_budget_ends_the_run(run):
     name, out, sampled = run
     rows, extra = rows_of(out), load_checkpoint(out)[1]
     rollouts = [int(row["rollouts"]) for row in rows]
-    assert rollouts[-1] == sampled == extra["method"]["rollouts"] and extra["finished"]
-    assert "generate" not in vars(inspect.getmodule(variants.load(name))) or name == "grpo"
+    assert rollouts[-1] == sampled == extra["method"]["rollouts"], "self.rollouts is miscounted"
+    assert extra["finished"]
+    assert "generate" not in vars(inspect.getmodule(variants.load(name))) or name == "grpo", (
+        "sample with self.sample(...) of GRPO, which counts, not with generate(...)")
     if "budget_rollouts" in shown(variants.load(name)):
         assert rollouts[-2] < BUDGET and (rollouts[-1] >= BUDGET or len(rows) == STEPS)
     else:
@@ -120,7 +122,7 @@ def test_stop_and_resume_equals_the_uninterrupted_run(run, base, tmp_path, monke
             finetune.main([*flags_for(name, base), "--out", halves])
     assert 0 < load_checkpoint(halves)[1]["step"] < len(rows_of(whole))
     finetune.main(["--resume", halves])
-    assert_same_run(whole, halves)
+    assert_same_run(whole, halves)   # if not: state() and load_state() forget something
 
 
 @EVERY
@@ -151,7 +153,12 @@ def test_a_group_without_contrast_has_a_gradient_only_where_the_class_says_so(na
         for group, logp in seen:
             equal = (group.rewards == group.rewards[:, :1]).all(1).repeat_interleave(group.size)
             has_gradient |= bool((logp.grad[equal] != 0).any())
-    assert has_gradient != ("drop_zero_variance" in shown(variants.load(name)))
+    if "drop_zero_variance" in shown(variants.load(name)):
+        assert not has_gradient, (
+            "rows of equal rewards have a gradient here: set drop_zero_variance = None")
+    else:
+        assert has_gradient, ("rows of equal rewards have no gradient here: "
+                              "leave --drop-zero-variance to its users, without `= None`")
 
 
 @EVERY
@@ -178,19 +185,23 @@ def test_help_names_its_knobs_and_no_others(name, capsys):
 
 @pytest.mark.parametrize("name", [name for name in variants.names() if name != "grpo"])
 def test_a_file_says_what_it_is(name):
-    """A title, the paper, what the method is told beyond the outcome, an example that runs; and no
-    more than 80 lines, unless it says why."""
+    """A title, the paper (or that it is one's own), what the method is told beyond the outcome, an
+    example that runs; and no more than 80 lines, unless it says why."""
     kind = variants.load(name)
     module = inspect.getmodule(kind)
     text = Path(module.__file__).read_text(encoding="utf-8")
     about = " ".join(module.__doc__.split())
-    assert about.startswith(f"{name}.py: ") and "Information used: " in about
+    assert about.startswith(f"{name}.py: "), f'begin the file with """{name}.py: what it does'
+    assert "Information used: " in about, 'say "Information used: the outcome." or what else it is'
     paper = re.search(r"\d{4}\.\d{5}", kind.paper)
-    assert paper and paper[0] in about and kind.__doc__
-    assert re.search(r"^ *>>> ", text, re.M)
+    assert paper or kind.paper == "own", 'paper = an arXiv number such as "2402.03300", or "own"'
+    assert not paper or paper[0] in about, f"name the paper, {kind.paper}, in the file's docstring"
+    assert kind.__doc__, "the class needs a docstring of one line: --method list prints it"
+    assert re.search(r"^ *>>> ", text, re.M), "show an example that runs as a doctest: >>> ..."
     lines = text.splitlines()
-    assert len(lines) <= (130 if "Longer than most" in about else 80)
-    assert max(map(len, lines)) <= 100
+    assert len(lines) <= (130 if "Longer than most" in about else 80), (
+        'no more than 80 lines; 130 if the docstring says "Longer than most" and why')
+    assert max(map(len, lines)) <= 100, "no line longer than 100 columns"
 
 
 def test_list_from_any_folder_and_only_the_chosen_file_is_imported(tmp_path):
@@ -205,7 +216,8 @@ def test_list_from_any_folder_and_only_the_chosen_file_is_imported(tmp_path):
     assert imported == "['variants.dapo']"
     assert [line.split()[0] for line in lines] == variants.names()
     for line in lines:
-        assert "broken" not in line and len(line) <= 100 and re.search(r"\d{4}\.\d{5}  ", line)
+        assert "broken" not in line and re.search(r" (\d{4}\.\d{5}|own)  ", line), line
+        assert len(line) <= 100, f"shorten the first line of the class's docstring: {line}"
 
 
 # ============================================================ what a doctest cannot show, by method

@@ -1,5 +1,5 @@
-"""A whole task family in one class, as the README shows it: `<bos> 3141 =` is answered by
-`3141 <eos>`. `add_to(folder)` puts it into the tasks.py of a copy of the repository."""
+"""A whole task family in one class, as docs/write_your_own.md shows it: `<bos> 3141 =` is answered
+by `3141 <eos>`. `add_to(folder)` puts it into the tasks.py of a copy of the repository."""
 from pathlib import Path
 
 TOY_FAMILY = '''
@@ -23,9 +23,11 @@ class Copycat(Task):
         return columns(BOS, digits + DIGIT0, EQUALS)
 
     def parse(self, prompts):
-        if (prompts[:, [0, -1]] != [BOS, EQUALS]).any() or (KIND[prompts[:, 1:-1]] != DIGIT0).any():
+        digits = prompts[:, 1:-1]
+        whole = np.array_equal(prompts, columns(BOS, digits, EQUALS))
+        if not whole or (KIND[digits] != DIGIT0).any():
             raise ValueError("copycat expects <bos>, digits, =, such as '3141 ='")
-        return prompts[:, 1:-1]
+        return digits
 
     def solutions(self, prompts, noise=0.0, rng=None):
         digits = self.parse(prompts).copy()
@@ -41,4 +43,6 @@ def add_to(folder):
     path = Path(folder) / "tasks.py"
     before, collect, after = path.read_text(encoding="utf-8").partition("\nTASKS = ")
     assert collect
+    if "class Copycat" in before:
+        return   # a reader has done so already
     path.write_text(before + TOY_FAMILY + "\n" + collect + after, encoding="utf-8")

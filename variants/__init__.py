@@ -115,5 +115,5 @@ def describe(name, width=100):
     except CommandError as error:
         return f"{name:21s} broken: {error}"[:width]
     box = (overrides(method) or ["knobs"])[0]
-    paper = re.search(r"\d{4}\.\d{5}|$", method.paper)[0]
+    paper = re.search(r"\d{4}\.\d{5}|^own$|$", method.paper)[0]
     return f"{name:21s} {box:10s} {paper:11s} {summary(name)}"[:width]
