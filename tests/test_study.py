@@ -82,7 +82,7 @@ def test_killed_and_started_again_it_ends_in_the_same_results(tmp_path, capsys):
                rough]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     deadline = time.time() + 60
-    base = os.path.join(rough, "arithmetic-depth-overlap0.5-seed0", "base.pt")
+    base = os.path.join(rough, "arithmetic-depth-overlap0.5-steps6-grpo2-seed0", "base.pt")
     while time.time() < deadline and not os.path.exists(base):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
@@ -96,9 +96,9 @@ def test_killed_and_started_again_it_ends_in_the_same_results(tmp_path, capsys):
     assert "pass@1024" in again and "not pretrained enough to ask" in again
     study.main([*flags, "--out", rough])         # another call reuses everything
     assert "4 runs, 4 of them done before" in capsys.readouterr().out
-    study.main([*flags, "--out", rough, "--plan", "--grpo-steps", "3"])    # only what that touches
+    study.main([*flags, "--out", rough, "--plan", "--grpo-steps", "3"])    # a chain of its own
     plan = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in plan[:4]] == ["done", "to", "to", "to"]
+    assert [line.split()[0] for line in plan[:4]] == ["to", "to", "to", "to"]
     study.main([*flags, "--out", rough, "--plan", "--prompts", "5"])
     plan = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in plan[:4]] == ["done", "done", "done", "to"]
@@ -269,7 +269,9 @@ def test_the_seeds_of_the_plan_are_those_asked_for(tmp_path, capsys):
 
 @pytest.mark.parametrize("argv,words", [
     (["--seeds", "0"], ["--seeds", "at least 1"]),
-    (["everything"], ["everything: no such question", "quick", "dose"]),
+    (["everything"], ["everything: no such question", "--list"]),
+    (["does", "--plan"], ["does: no such question; is it dose?"]),
+    (["--sedes", "3"], ["--sedes", "is it --seeds?"]),
     (["--task", "graph", "--axis", "composition"], ["--axis composition", "depth, length"]),
     (["--task", "chess"], ["--task", "arithmetic"]),
     (["--only", "nothing of the kind"], ["--only", "--plan"]),
