@@ -145,7 +145,12 @@ def publish(names, args):
     if not owners:
         raise cli.CommandError(f"--publish: nothing but the quick answer is in {args.out}/results")
     for owner in owners:
-        records.write(os.path.join(RESULTS, owner), records.read(folder_of(args, owner)))
+        folder, runs = os.path.join(RESULTS, owner), records.read(folder_of(args, owner))
+        if os.path.exists(os.path.join(folder, "runs.csv")):
+            differs = records.unlike(runs, records.read(folder))
+            if differs:
+                print(f"note: {owner} differs from what is in {folder}: {differs}")
+        records.write(folder, runs)
 
 
 # -------------------------------------------------------------------------------------- the script

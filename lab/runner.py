@@ -192,7 +192,8 @@ class Batch:
         for job in [job for job in self.waiting if not set(job.needs) <= coming]:
             self.waiting.remove(job)
             self.failed.append(job)
-            self.say(f"  skipped         {job.name}: what it needs is not there")
+            self.say(f"  skipped         {job.name}")
+            self.say("                  what it needs is not there")
 
     def start_ready(self):
         """Start jobs that have what they need, while there is room."""
