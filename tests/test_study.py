@@ -173,6 +173,7 @@ def test_a_new_question_is_one_new_file_run_judged_kept_and_published(toy, tmp_p
 def test_publishing_says_which_settings_are_not_those_of_what_is_published(tmp_path, monkeypatch,
                                                                            capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(study.draw, "can_draw", lambda: False)
     full, short = a_run("full"), a_run("short", seed=1)
     full.arms["grpo-edge"].steps, short.arms["grpo-edge"].steps = 60, 10
     short.masses = {key: {cell: values[:2] for cell, values in cells.items()}
