@@ -149,7 +149,8 @@ def publish(names, args):
         if os.path.exists(os.path.join(folder, "runs.csv")):
             differs = records.unlike(runs, records.read(folder))
             if differs:
-                print(f"note: {owner} differs from what is in {folder}: {differs}")
+                print(textwrap.fill(f"note: {owner} differs from what is in {folder}: {differs}",
+                                    100))
         records.write(folder, runs)
 
 
