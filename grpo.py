@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from cli import Method, knob
+from cli import Method, knob, script
 from model import (GPT, GPTConfig, completion_mask, generate, load_checkpoint, masked_mean,
                    token_logprobs)
 from tasks import REWARDS, TASKS, Cell, Verdict, decode
@@ -277,4 +277,4 @@ def demo(path=None):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    demo(*sys.argv[1:2])
+    script(demo)(*sys.argv[1:2])

@@ -9,7 +9,7 @@
     python study.py --report             the report again, from the numbers in results/
 
 Every run is a process of its own, with one thread, through the same scripts that a person runs. Its
-log, CSV and checkpoint lie in --out, and its command is the first line of its log. A run that is
+log, CSV and checkpoint lie in --out, and its command is at the top of its log. A run that is
 done is not run again; Ctrl-C, or a crash, loses nothing; a run that fails is reported and the
 others go on. A question's numbers go to --out/results/, never by themselves to what is published.
 """
@@ -21,6 +21,7 @@ import time
 import cli
 import questions
 from lab import draw, records, report, runner
+from lab.jobs import DEFAULTS
 from tasks import AXES, TASKS
 
 RESULTS = "results"   # what is published
@@ -48,12 +49,15 @@ def build_parser():
     add("--axis", choices=list(axes), default="depth", help="axis of quick")
     add("--overlaps", type=cli.share, nargs="+", metavar="P",
         help="pretraining mixtures to compare (default: quick 0 0.1, dose 0 0.1 0.01 0.001)")
-    add("--noise", type=cli.share, default=0.3, help="corruption of pretraining steps")
-    add("--pretrain-steps", type=cli.count, default=1000, metavar="N", help="steps of pretraining")
-    add("--grpo-steps", type=cli.count, default=60, metavar="N", help="steps of GRPO")
-    add("--law-steps", type=cli.count, default=240, metavar="N",
+    add("--noise", type=cli.share, default=DEFAULTS["noise"],
+        help="corruption of pretraining steps")
+    add("--pretrain-steps", type=cli.count, default=DEFAULTS["pretrain_steps"], metavar="N",
+        help="steps of pretraining")
+    add("--grpo-steps", type=cli.count, default=DEFAULTS["grpo_steps"], metavar="N",
+        help="steps of GRPO")
+    add("--law-steps", type=cli.count, default=DEFAULTS["law_steps"], metavar="N",
         help="steps of GRPO where it should come to its end")
-    add("--oracle-problems", type=cli.count, default=150_000, metavar="N",
+    add("--oracle-problems", type=cli.count, default=DEFAULTS["oracle_problems"], metavar="N",
         help="clean edge problems that the oracle gets at most")
     add("--prompts", type=cli.count, default=256, metavar="N", help="evaluation prompts per cell")
     add("--out", default="runs/study", metavar="DIR", help="where runs are kept")
@@ -141,7 +145,13 @@ def publish(names, args):
     if not owners:
         raise cli.CommandError(f"--publish: nothing but the quick answer is in {args.out}/results")
     for owner in owners:
-        records.write(os.path.join(RESULTS, owner), records.read(folder_of(args, owner)))
+        folder, runs = os.path.join(RESULTS, owner), records.read(folder_of(args, owner))
+        if os.path.exists(os.path.join(folder, "runs.csv")):
+            differs = records.unlike(runs, records.read(folder))
+            if differs:
+                print(textwrap.fill(f"note: {owner} differs from what is in {folder}: {differs}",
+                                    100))
+        records.write(folder, runs)
 
 
 # -------------------------------------------------------------------------------------- the script
@@ -186,7 +196,7 @@ def main(argv=None):
     for name in names:
         conclude(name, args, {run.chain for run in evaluated[questions.owner(name)]})
     print(f"\n{cli.duration(time.perf_counter() - began)} with {args.jobs} processes; "
-          f"everything is in {args.out},\neach run's command on the first line of its log")
+          f"everything is in {args.out},\neach run's command at the top of its log")
     if failed:
         raise SystemExit("\n  ".join([f"{len(failed)} runs failed:", *failed]))
 

@@ -84,7 +84,7 @@ def encode(text):
     tokens = [token for token in _TOKEN.findall(text) if not token.isspace()]
     for token in tokens:
         if token not in ID:
-            raise ValueError(f"{token!r} is not in the vocabulary, which is: {' '.join(VOCAB)}")
+            raise ValueError(f"{token!r} is not in the vocabulary (python tasks.py shows what is)")
     return [ID[token] for token in tokens]
 
 

@@ -1,6 +1,7 @@
 """Flags, one-line errors, devices, and what a resumed run keeps."""
 import argparse
 import ctypes
+import difflib
 import functools
 import os
 import shlex
@@ -36,8 +37,23 @@ class Parser(argparse.ArgumentParser):
         return super().add_argument(*names, **options)
 
     def error(self, message):
+        words = message.split()
+        if words[:2] == ["unrecognized", "arguments:"]:
+            known = [name for action in self._actions for name in action.option_strings]
+            given = next((word for word in words[2:] if word.startswith("-")), words[2])
+            message += did_you_mean(given.partition("=")[0], known)
         where = f"--method {self.method} --help" if self.method else "--help"
         raise CommandError(f"{message} ({where} lists the flags)")
+
+
+def did_you_mean(word, known):
+    """The end of an error about an unknown name: the known one that is nearest to it, if any is.
+
+    >>> did_you_mean("--stpes", ["--seed", "--steps"]), did_you_mean("xyz", ["grpo", "dapo"])
+    ('; is it --steps?', '')
+    """
+    close = difflib.get_close_matches(word, known, 1)
+    return f"; is it {close[0]}?" if close else ""
 
 
 def script(main):

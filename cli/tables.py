@@ -161,7 +161,8 @@ def numbers_of(record):
     """The numbers of a row of that table, as texts."""
     mass, low, high = (record[key]["1"] for key in ("pass", "low", "high"))
     shares = [record.get(key) for key in ("fell", "stop", "entropy")]
-    return [f"{mass:.3f} [{low:.3f}, {high:.3f}]", *(probability(record["pass"][k]) for k in SHOWN),
+    interval = f"{probability(mass)} [{probability(low)}, {probability(high)}]"
+    return [interval, *(probability(record["pass"][k]) for k in SHOWN),
             *("" if share is None else f"{share:.2f}" for share in shares)]
 
 

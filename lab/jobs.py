@@ -4,13 +4,20 @@
     tuning(args, base, arm, flags)      an arm of that base         CHAIN/ARM.pt
     evaluation(args, base, arms)        exact masses of them all    CHAIN/QUESTION.json
 
-A chain is a base and everything made of it, and a folder of --out; its name says how the base
-differs from the default one. A job that two questions share is one job: it has one output. `args`
-are study.py's flags, and `args.question`, the question that the jobs belong to.
+A chain is a base and everything made of it, and a folder of --out; its name says how they differ
+from the default ones, so that a small run has folders of its own. A job that two questions share
+is one job: it has one output. `args` are study.py's flags, and `args.question`, the question that
+the jobs belong to.
 """
 import os
 import shlex
 from dataclasses import dataclass, field
+
+# study.py's sizes by default: what differs from them is in the name of the chain. (--prompts is
+# not: it changes no training, and an evaluation is made again in seconds.)
+DEFAULTS = {"noise": 0.3, "pretrain_steps": 1000, "grpo_steps": 60, "law_steps": 240,
+            "oracle_problems": 150_000}
+ARM_SIZES = {"grpo_steps": "grpo", "law_steps": "law", "oracle_problems": "oracle"}
 
 # On one core, for the plan and for the first minute's ETA.
 SECONDS_PER_STEP = {"pretrain": 0.027, "finetune": 0.22}
@@ -56,10 +63,12 @@ def pretraining(args, seed, task="arithmetic", axis="depth", overlap=0.0, noise=
     noise = args.noise if noise is None else noise
     steps = steps or args.pretrain_steps
     differs = []
-    if noise != args.noise:
+    if noise != DEFAULTS["noise"]:
         differs.append(f"noise{noise:g}")
-    if steps < args.pretrain_steps:
+    if steps != DEFAULTS["pretrain_steps"]:
         differs.append(f"steps{steps}")
+    differs += [f"{word}{getattr(args, size)}" for size, word in ARM_SIZES.items()
+                if getattr(args, size) != DEFAULTS[size]]
     words = [task, axis, f"overlap{overlap:g}", *differs, *setting.split(), f"seed{seed}"]
     out = os.path.join(args.out, "-".join(words), "base.pt")
     name = " ".join([f"{task}/{axis} overlap {overlap:g}", *differs, *setting.split(),

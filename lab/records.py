@@ -279,6 +279,35 @@ def write(folder, runs):
         write_csv(steps_table, STEP_COLUMNS, steps)
 
 
+def settings(runs):
+    """{what: the values that it has in these runs} of what should not differ within a study:
+    prompts a cell, steps of pretraining, and steps of the arms."""
+    masses = [cells.values() for run in runs for cells in run.masses.values()]
+    return {"prompts": {max(map(len, of_cells)) for of_cells in masses},
+            "pretraining steps": {run.pretrain_steps for run in runs},
+            "steps": {arm.steps for run in runs for arm in run.arms.values()
+                      if arm.init and arm.steps}}
+
+
+def unlike(runs, others):
+    """In words, the settings of runs that none of the others has; "" if there are none.
+
+    >>> short, long = (Run("q", "c", "", "", 0, 0.3, steps, "", 0) for steps in (10, 1000))
+    >>> unlike([short], [long]), unlike([short], [short])
+    ('pretraining steps 10 (there: 1000)', '')
+    """
+    words, theirs = [], settings(others)
+    for what, values in settings(runs).items():
+        new = values - theirs[what]
+        if new and theirs[what]:
+            words.append(f"{what} {listed(new)} (there: {listed(theirs[what])})")
+    return "; ".join(words)
+
+
+def listed(values):
+    return ", ".join(map(str, sorted(values)))
+
+
 def key_of(row):
     return tuple(row[column] for column in KEY)
 

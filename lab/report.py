@@ -8,6 +8,7 @@ Nothing is typed here: other numbers give other words. Headings and rules are th
 questions' own files.
 """
 import os
+import shlex
 import textwrap
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from cli import probability
 from lab import draw
 from lab.judge import cells, group, n_seeds
-from lab.records import read
+from lab.records import read, settings
 
 INTRODUCTION = """# What the study found
 
@@ -24,17 +25,22 @@ question is a file of [questions/](../questions), which holds its rule, what it 
 judged. *Supported* and *refuted*: the 95 % interval (±, Student t over seeds) lies inside the
 range that the rule names, or inside the opposite one. *Undecided*: it does neither, or there is
 one seed. Gains are differences of exact probabilities: +0.02 is 2 points. A prompt's mass is the
-probability of its right answer; Q0 is the base's, Q* the tuned model's. Predictions by number (P1,
-P3, ...) are those of [theory.py](../theory.py). Surprises and negative results:
-[LOG.md](LOG.md).
+probability of its right answer; Q0 is the base's, Q* the tuned model's. Predictions have numbers:
+P1 to P4 and P10 are laws of [theory.py](../theory.py), P8 and P9 are the study's own, each told
+where it is asked. Surprises and negative results: [LOG.md](LOG.md).
 """
 
 WHAT_RAN = """## What was run
 
-⚠ marks a tripwire: bases outside 0.4 to 0.95 on id (nothing to gain, or too little to start from),
-or an oracle, trained on clean edge problems, below 0.9 on edge (a failure there would be the
-architecture's). Marked cells stay in every table and every verdict. Questions that look at the
-runs of another one are not listed.
+Each row's command makes its runs again, and those of the same question that are missing here. Other
+sizes than study.py's defaults (steps of pretraining, of GRPO, ...) are columns of its runs.csv.
+Questions that look at the runs of another one are not listed.
+
+⚠ marks a tripwire of runs that have an oracle, a base trained on clean edge problems, which are
+those of the dose: bases outside 0.4 to 0.95 on id (nothing to gain, or too little to start from),
+or an oracle below 0.9 on edge (a failure there would be the architecture's). Runs without an oracle
+(-) are not watched: saturation's bases are meant to lie anywhere. Marked cells stay in every table
+and every verdict.
 """
 LONG = 13   # rows from which on a table is folded away
 
@@ -47,7 +53,7 @@ def write(folder, questions):
         for name, module in modules.items():
             picture(folder, name, module, runs[name])
     else:
-        print("no new figures: matplotlib is not installed (python -m pip install matplotlib); "
+        print("no new figures: matplotlib is not installed (python -m pip install matplotlib);\n"
               "the tables have every number")
     path = os.path.join(folder, "README.md")
     with open(path + ".tmp", "w", encoding="utf-8") as file:
@@ -125,21 +131,36 @@ def section(folder, name, module, found):
 
 
 def what_ran(runs_of):
-    """Rows of text: what each question has run, and which of its tripwires have gone off."""
-    table = [["question", "bases", "seeds", "cells", "base mass on id, lowest and highest seed",
-              "tripwires"]]
+    """Rows of text: what each question has run, by which command, and which of its tripwires have
+    gone off."""
+    table = [["question", "bases", "seeds", "cells", "prompts a cell",
+              "base mass on id, lowest and highest seed", "tripwires", "command"]]
     for name, runs in runs_of.items():
         if not runs:
-            table.append([f"[{name}](#{name})", "not run", "", "", "", ""])
+            table.append([f"[{name}](#{name})", "not run", "", "", "", "", "", ""])
             continue
         mass = [r.reach("base", "id") for r in runs if r.has("base", split="id")]
         tripped = [f"⚠ {these[0].place}, overlap {these[0].overlap:g}: {these[0].trips}"
                    for these in cells(runs).values() if these[0].trips]
+        watched = any(r.has("oracle", split="edge") for r in runs)
         table.append([f"[{name}](#{name})", str(len(group(runs, lambda r: r.chain))),
                       str(n_seeds(runs)), str(len(cells(runs))),
+                      ", ".join(map(str, sorted(settings(runs)["prompts"]))),
                       f"{probability(np.min(mass))}, {probability(np.max(mass))}" if mass else "-",
-                      "; ".join(tripped) or "none"])
+                      "; ".join(tripped) or ("none" if watched else "-"),
+                      f"`{command(name, runs)}`"])
     return table
+
+
+def command(name, runs):
+    """The command that makes a question's runs: its seeds, prompts and, if there are several,
+    overlaps."""
+    first, overlaps = min(r.seed for r in runs), sorted({r.overlap for r in runs})
+    words = ["python", "study.py", name, "--seeds", n_seeds(runs)]
+    words += ["--first-seed", first] if first else []
+    words += ["--prompts", max(settings(runs)["prompts"], default=256)]
+    words += ["--overlaps", *(f"{overlap:g}" for overlap in overlaps)] if len(overlaps) > 1 else []
+    return shlex.join(map(str, words))
 
 
 def markdown(rows):

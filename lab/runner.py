@@ -5,7 +5,7 @@
     collect(jobs)        the Runs that are evaluated
 
 Every job is a process of its own, through the same script that a person runs. Its log lies beside
-its output, with its command in the first line. A job that is done is not run again: done means
+its output, with its command at the top. A job that is done is not run again: done means
 finished, made with the same flags, and younger than all that it was made from. Ctrl-C, or a crash,
 loses nothing; what fails is reported and the others go on.
 """
@@ -13,6 +13,7 @@ import json
 import math
 import multiprocessing
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -136,6 +137,8 @@ def work(script, argv, log):
         os.setsid()   # a session of its own: Ctrl-C reaches it once, through us, and it can save
     mode = "a" if "--resume" in argv else "w"
     sys.stdout = sys.stderr = open(log, mode, buffering=1, encoding="utf-8")
+    if script == "evaluate":   # the others print theirs themselves
+        print(cli.fold(shlex.join(["python", f"{script}.py", *argv])))
     SCRIPTS[script].main(argv)
 
 
@@ -189,7 +192,8 @@ class Batch:
         for job in [job for job in self.waiting if not set(job.needs) <= coming]:
             self.waiting.remove(job)
             self.failed.append(job)
-            self.say(f"  skipped         {job.name}: what it needs is not there")
+            self.say(f"  skipped         {job.name}")
+            self.say("                  what it needs is not there")
 
     def start_ready(self):
         """Start jobs that have what they need, while there is room."""

@@ -12,7 +12,7 @@ It may have `summary(runs)`, a text for the terminal in place of its verdicts.
 import importlib
 import pkgutil
 
-from cli import CommandError
+from cli import CommandError, did_you_mean
 
 
 def names():
@@ -23,7 +23,8 @@ def names():
 def load(name):
     """The module of a question. CommandError says in one line what is wrong with a name or file."""
     if name not in names():
-        raise CommandError(f"{name}: no such question; there are {', '.join(names())}")
+        raise CommandError(f"{name}: no such question{did_you_mean(name, names())} "
+                           "(study.py --list names them)")
     importlib.invalidate_caches()   # the file may be younger than this process
     try:
         module = importlib.import_module(f"questions.{name}")

@@ -1,10 +1,11 @@
 """Does the tuned model know when it has gone wrong?
 
-If GRPO with a KL of strength beta in the reward tilts the base (see law.py), it does so step by
-step: after a right beginning the next right step is raised, and after a wrong one, which can no
-longer end right, everything stays as it was (prediction P10, derived in theory.py). A model that
-cannot tell a wrong beginning from a right one must raise both alike. Measured are the probability
-of the next right step after a right prefix, and of going on consistently after a corrupted one.
+If GRPO with a KL of strength beta in the reward tilts the base (see questions/law.py), it does so
+step by step: after a right beginning the next right step is raised, and after a wrong one, which
+can no longer end right, everything stays as it was (prediction P10, derived in theory.py). A model
+that cannot tell a wrong beginning from a right one must raise both alike. Measured are the
+probability of the next right step after a right prefix, and of going on consistently after a
+corrupted one.
 
 Rule, fixed before the runs of the first study, 2026-11-21; seeds 0 to 2; arms with k1 in the
 reward. Wrong prefixes: the logit shift of the next step after a corrupted prefix, as a share of

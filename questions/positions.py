@@ -28,7 +28,12 @@ def jobs(args):
 
 
 def verdicts(runs):
-    return [compared(CLAIM, "position encoding", arms_by_setting(runs, "position=rope"))]
+    found = compared(CLAIM, "position encoding", arms_by_setting(runs, "position=rope"))
+    ran = {run.setting for run in runs}
+    missing = [position for position in POSITIONS if f"position={position}" not in ran]
+    if runs and missing:
+        found.numbers += f"; {', '.join(missing)}: not run"
+    return [found]
 
 
 def figure(runs):

@@ -17,6 +17,7 @@ import cli
 import evaluate
 import finetune
 import measure
+from cli import tables
 from measure import eval_problems, exact_pass_at_k, log_mass, sampled, sampling_entropy
 from model import GPT, GPTConfig, load_checkpoint, save_checkpoint
 from tasks import AXES, SPLITS, TASKS, Cell, decode, encode
@@ -163,8 +164,8 @@ def test_the_table_shows_the_records(models, tmp_path, capsys):
     said = capsys.readouterr().out
     record, = rows_of(written(tmp_path / "e.json")["summary"], model="b", split="id", cell="d1 l2")
     line, = [x.split() for x in said.splitlines() if x.split()[:4] == ["id", "d1", "l2*", "b"]]
-    numbers = [f"{record['pass']['1']:.3f}", f"[{record['low']['1']:.3f},",
-               f"{record['high']['1']:.3f}]",
+    mass, low, high = (cli.probability(record[key]["1"]) for key in ("pass", "low", "high"))
+    numbers = [mass, f"[{low},", f"{high}]",
                *(cli.probability(record["pass"][k]) for k in ("64", "1024", "2^20")),
                *(f"{record[key]:.2f}" for key in ("fell", "stop", "entropy"))]
     assert line[4:] == numbers
@@ -414,3 +415,9 @@ def test_kept_checkpoints_are_those_of_shorter_runs_also_after_a_resume(base, tm
     for name in names:
         assert_same(weights[name], weights[name.replace("whole", "halves")])
     assert not torch.equal(weights[names[0]]["embed.weight"], weights[names[1]]["embed.weight"])
+
+
+def test_tiny_masses_are_no_zeros():
+    record = {"pass": {"1": 1e-5, "64": 4e-4, "1024": 0.01, "2^20": 1},
+              "low": {"1": 2e-7}, "high": {"1": 0.25}}
+    assert tables.numbers_of(record)[:5] == ["1e-05 [2e-07, 0.250]", "4e-04", "0.010", "1", ""]

@@ -1,6 +1,7 @@
 """grpo.py: every box by numbers made by hand, by independent loops, and on a real model. The silent
 bugs of public GRPO code, one by one."""
 import copy
+import runpy
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from by_hand import (CELL, algorithm, by_hand, close, flat, gradient, moved, mov
                      rewarded, sgd)
 
 import finetune
+import grpo
 from cli import CommandError
 from grpo import GRPO, group_advantages, kl_estimate, policy_loss
 from model import completion_mask, masked_mean, token_logprobs
@@ -543,3 +545,11 @@ def test_a_random_reward_has_no_drift():
     standard_error = ((squares / n - (total / n).square()) / n).sqrt()
     z = (total / n / standard_error)[standard_error > 1e-12]
     assert z.abs().mean() < 1.1 and z.square().mean() < 1.6   # 0.8 and 1 for pure noise
+
+
+def test_the_demo_names_a_checkpoint_that_is_not_there_in_one_line(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["grpo.py", "nowhere.pt"])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(grpo.__file__, run_name="__main__")
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == "grpo.py: error: nowhere.pt: no such checkpoint\n"

@@ -186,6 +186,20 @@ def test_bases_that_differ_have_folders_that_differ():
     assert steps == {100, 15, 20, 25, 30, 40}
 
 
+@pytest.mark.parametrize("flag,value,word", [
+    ("--noise", "0.2", "noise0.2"), ("--pretrain-steps", "200", "steps200"),
+    ("--grpo-steps", "10", "grpo10"), ("--law-steps", "9", "law9"),
+    ("--oracle-problems", "640", "oracle640")])
+def test_runs_of_other_sizes_lie_in_folders_of_their_own(flag, value, word):
+    usual = {job.out for job in jobs_of("quick")}
+    assert "runs/study/arithmetic-depth-overlap0.1-seed0/grpo-edge.pt" in usual
+    assert {job.out for job in jobs_of("quick", "--prompts", "9")} == usual
+    others = jobs_of("quick", flag, value)
+    assert usual.isdisjoint(job.out for job in others)
+    assert all(word in os.path.dirname(job.out).split("-") and word in job.name.split()
+               for job in others)
+
+
 # ----------------------------------------------------------------------------------- what is done
 
 def evaluated(tmp_path, *changes):

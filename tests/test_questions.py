@@ -491,6 +491,7 @@ def test_controls_put_the_default_beside_what_was_changed():
                           for arm in ("grpo-id", "grpo-edge")}
     assert found["position=nope: grpo-id"][2].endswith("+0.000 ±0.000")
     assert found["position=rope: grpo-id"][5] == "3"
+    assert positions.verdicts(plain + nope)[0].numbers.endswith("; learned: not run")
     kept, changed = on_splits(KEPT)[1], tuned("balanced", shift(1), method="balanced")
     assert [row[0] for row in balanced.verdicts(seeds(kept, changed))[0].table] == [
         "method", "grpo", "balanced"]

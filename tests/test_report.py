@@ -142,6 +142,16 @@ def test_every_question_has_its_section_and_every_link_its_anchor():
     assert "quick" not in targets   # a reader's own
 
 
+def test_what_was_run_says_by_which_command_and_how_closely(published):
+    rows = {row.split("](")[0][3:]: row for row in published.splitlines()
+            if row.startswith("| [") and "`python study.py" in row}
+    assert rows["dose"].endswith(
+        "| none | `python study.py dose --seeds 3 --prompts 128 --overlaps 0 0.01 0.1` |")
+    assert rows["saturation"].endswith(   # no oracle, so no wire
+        "| - | `python study.py saturation --seeds 2 --prompts 128` |")
+    assert all("| 128 |" in row for row in rows.values()) and len(rows) == 10
+
+
 def test_lines_that_are_not_tables_can_be_read(published):
     for page in (page_of(whole_study()), published):
         for line in page.splitlines():

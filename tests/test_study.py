@@ -82,7 +82,7 @@ def test_killed_and_started_again_it_ends_in_the_same_results(tmp_path, capsys):
                rough]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     deadline = time.time() + 60
-    base = os.path.join(rough, "arithmetic-depth-overlap0.5-seed0", "base.pt")
+    base = os.path.join(rough, "arithmetic-depth-overlap0.5-steps6-grpo2-seed0", "base.pt")
     while time.time() < deadline and not os.path.exists(base):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
@@ -96,9 +96,9 @@ def test_killed_and_started_again_it_ends_in_the_same_results(tmp_path, capsys):
     assert "pass@1024" in again and "not pretrained enough to ask" in again
     study.main([*flags, "--out", rough])         # another call reuses everything
     assert "4 runs, 4 of them done before" in capsys.readouterr().out
-    study.main([*flags, "--out", rough, "--plan", "--grpo-steps", "3"])    # only what that touches
+    study.main([*flags, "--out", rough, "--plan", "--grpo-steps", "3"])    # a chain of its own
     plan = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in plan[:4]] == ["done", "to", "to", "to"]
+    assert [line.split()[0] for line in plan[:4]] == ["to", "to", "to", "to"]
     study.main([*flags, "--out", rough, "--plan", "--prompts", "5"])
     plan = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in plan[:4]] == ["done", "done", "done", "to"]
@@ -114,8 +114,8 @@ def test_a_run_that_fails_is_reported_and_the_others_go_on(tmp_path, monkeypatch
     monkeypatch.setattr(runner, "start", sabotage)
     failed = runner.run(jobs_of("--overlaps", "0", "--out", str(tmp_path)), 2)
     output = capsys.readouterr().out
-    assert failed == ["grpo-edge arithmetic/depth overlap 0 seed 0",
-                      "evaluate quick arithmetic/depth overlap 0 seed 0"]
+    assert failed == ["grpo-edge arithmetic/depth overlap 0 steps6 grpo2 seed 0",
+                      "evaluate quick arithmetic/depth overlap 0 steps6 grpo2 seed 0"]
     lines = [" ".join(line.split()) for line in output.splitlines()]
     assert any(line.startswith("FAILED") and "grpo-edge" in line and "(status 2)" in line
                for line in lines)
@@ -152,6 +152,8 @@ def test_a_new_question_is_one_new_file_run_judged_kept_and_published(toy, tmp_p
 
     kept = str(tmp_path / "runs" / "results" / "toy")
     run, = records.read(kept)
+    log = (tmp_path / "runs" / run.chain / "toy.log").read_text()
+    assert log.startswith("python evaluate.py --ckpt ") and "--prompts 4" in log
     assert not os.path.exists(tmp_path / "results")          # nothing is published by itself
     check_against_the_evaluation(run, kept, tmp_path / "runs" / run.chain)
 
@@ -166,6 +168,24 @@ def test_a_new_question_is_one_new_file_run_judged_kept_and_published(toy, tmp_p
         run.chain]
     report = (tmp_path / "results" / "README.md").read_text()
     assert "## Is the sky blue?" in report and ", 2 bases" in report
+
+
+def test_publishing_says_which_settings_are_not_those_of_what_is_published(tmp_path, monkeypatch,
+                                                                           capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(study.draw, "can_draw", lambda: False)
+    full, short = a_run("full"), a_run("short", seed=1)
+    full.arms["grpo-edge"].steps, short.arms["grpo-edge"].steps = 60, 10
+    short.masses = {key: {cell: values[:2] for cell, values in cells.items()}
+                    for key, cells in short.masses.items()}
+    for folder, run in (("results", full), ("runs/results", short)):
+        records.write(os.path.join(folder, "dose"), [run])
+    study.main(["--publish", "--out", "runs"])
+    assert capsys.readouterr().out.splitlines()[0] == (
+        "note: dose differs from what is in results/dose: prompts 2 (there: 5); "
+        "steps 10 (there: 60)")
+    study.main(["--publish", "--out", "runs"])               # now both are there
+    assert "note" not in capsys.readouterr().out
 
 
 def check_against_the_evaluation(run, kept, folder):
@@ -245,8 +265,8 @@ def test_an_arm_is_recorded_by_the_flags_that_made_it_not_by_its_name(base, tmp_
 
 def test_only_takes_what_is_needed():
     names = [job.name for job in study.select(jobs_of(), ["grpo-edge", "overlap 0.1"])]
-    assert names == ["pretrain arithmetic/depth overlap 0.1 seed 0",
-                     "grpo-edge arithmetic/depth overlap 0.1 seed 0"]
+    assert names == ["pretrain arithmetic/depth overlap 0.1 steps6 grpo2 seed 0",
+                     "grpo-edge arithmetic/depth overlap 0.1 steps6 grpo2 seed 0"]
 
 
 def test_list_and_plan_fit_the_terminal(tmp_path, capsys):
@@ -269,7 +289,9 @@ def test_the_seeds_of_the_plan_are_those_asked_for(tmp_path, capsys):
 
 @pytest.mark.parametrize("argv,words", [
     (["--seeds", "0"], ["--seeds", "at least 1"]),
-    (["everything"], ["everything: no such question", "quick", "dose"]),
+    (["everything"], ["everything: no such question", "--list"]),
+    (["does", "--plan"], ["does: no such question; is it dose?"]),
+    (["--sedes", "3"], ["--sedes", "is it --seeds?"]),
     (["--task", "graph", "--axis", "composition"], ["--axis composition", "depth, length"]),
     (["--task", "chess"], ["--task", "arithmetic"]),
     (["--only", "nothing of the kind"], ["--only", "--plan"]),

@@ -15,7 +15,7 @@ import inspect
 import pkgutil
 import re
 
-from cli import CommandError, Method, knob, knobs
+from cli import CommandError, Method, did_you_mean, knob, knobs
 from grpo import GRPO
 
 # What some boxes return: shapes in P prompts, G completions of each, R = P * G rows, N tokens.
@@ -43,8 +43,8 @@ def load(name):
     if name == "grpo":
         return GRPO
     if name not in names():
-        raise CommandError(f"--method {name}: no such method; there are {', '.join(names())} "
-                           "(and any file put into variants/)")
+        raise CommandError(f"--method {name}: no such method{did_you_mean(name, names())} "
+                           "(--method list names them)")
     where = f"--method {name}: variants/{name}.py"
     importlib.invalidate_caches()  # the file may be younger than this process
     try:
@@ -75,9 +75,8 @@ def check(method, where):
             if name in SHAPES and not hasattr(value, "__wrapped__"):
                 setattr(method, name, shaped(name, value, where))
         elif name not in (*settings, "paper", "columns"):
-            close = difflib.get_close_matches(name, settings, 1, 0.6)
-            hint = f"; is it {close[0]}?" if close else ""
-            raise CommandError(f"{where} sets {name}, which is no knob of GRPO{hint} (a new one: "
+            raise CommandError(f"{where} sets {name}, which is no knob of GRPO"
+                               f"{did_you_mean(name, settings)} (a new one: "
                                f'{name} = knob({value!r}, "help"))')
 
 
