@@ -358,3 +358,11 @@ def test_the_closing_table_shows_every_number_and_fits_the_terminal(seeds):
     head = next(line for line in lines if "pass@1" in line)
     below = lines[lines.index(head) + 1]
     assert below[head.index("pass@1"):].startswith("base") or seeds > 1
+
+
+def test_what_torch_puts_off_is_imported_before_the_first_fork(tmp_path):
+    """In a process of its own, for this one has long used an optimizer."""
+    code = ("import sys; from lab import runner; before = 'torch._dynamo' in sys.modules; "
+            "runner.import_early(); print(before, 'torch._dynamo' in sys.modules)")
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert ran.stdout.split() == ["False", "True"], ran.stderr
