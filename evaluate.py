@@ -15,15 +15,13 @@ import numpy as np
 import torch
 
 import cli
+from cli import check_context, families, names_of, show_k
 from measure import (FELL, KS, bootstrap, eval_problems, exact_pass_at_k, log_mass, matched_passes,
                      mean_masses, pass_at_k, perplexities, reach, sampled, split_masses,
-                     step_chains, step_log_mass)
-from model import load_checkpoint, token_logprobs
+                     step_chains, step_log_mass)  # two of them for forks, which look here
+from model import load_checkpoint
 from tasks import AXES, SPLITS, TASKS, decode
 from theory import tilted_steps
-
-# Some of these, and token_logprobs, only for files that still take them from here:
-from cli import chart, check_context, families, names_of, probability, show_k, table
 
 
 def build_parser(argv=()):  # called like that of finetune.py, which looks into argv

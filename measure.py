@@ -20,7 +20,7 @@ import math
 import numpy as np
 import torch
 
-from model import generate, log_softmax, token_logprobs
+from model import completion_mask, generate, log_softmax, token_logprobs
 from tasks import AXES, EOS, SPLITS, TASKS, cell_key
 
 EVAL_SEED = 20251015  # fixes the evaluation prompts: the same for every model, seed and mixture
@@ -134,12 +134,6 @@ def mean_masses(model, tasks, axis, n, temperature=1.0, splits=SPLITS):
     return {split: float(np.mean(values)) for split, values in means.items()}
 
 
-def written(completions):
-    """[n, N] bool: True up to and including the first EOS of completions [n, N], a tensor."""
-    is_eos = (completions == EOS).int()
-    return is_eos.cumsum(1) - is_eos == 0
-
-
 def sampled(model, problems, task, samples, temperature, generator):
     """Draw `samples` completions of each prompt: (number right [n], share of samples that ended,
     surprise in nats per token written, which estimates the entropy)."""
@@ -153,7 +147,7 @@ def sampled(model, problems, task, samples, temperature, generator):
         right.append(trace.reshape(-1, samples).sum(1))
         ended += int((completions == EOS).any(1).sum())
         surprise -= float(logp.sum())  # after EOS it is 0
-        tokens += int(written(completions).sum())
+        tokens += int(completion_mask(completions).sum())
     return np.concatenate(right), ended / (len(prompts) * samples), surprise / tokens
 
 
@@ -218,7 +212,7 @@ def score(model, tokens, start, temperature=1.0, chunk=2048):
         every = log_softmax(logits, temperature).cpu().double()
         logp.append(every.gather(-1, rows[:, start:, None].cpu()).squeeze(-1))
         entropy.append(-(every.exp() * every).sum(-1))
-    return torch.cat(logp), torch.cat(entropy), written(tokens[:, start:]).cpu().double()
+    return torch.cat(logp), torch.cat(entropy), completion_mask(tokens[:, start:]).cpu().double()
 
 
 def perplexity(model, tokens, start, temperature=1.0):

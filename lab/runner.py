@@ -299,7 +299,7 @@ def runs_of(job):
     colder = [name for name in models if name not in arms]   # in the order of --cold
     for name, temperature in zip(colder, result["args"]["cold"], strict=True):
         arms[name] = replace(base, name=name, temperature=temperature)
-    runs, masses = {}, {}
+    runs = {}
     for row in result["prompts"]:
         task = row["task"]
         if task not in runs:

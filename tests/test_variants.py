@@ -693,6 +693,10 @@ def test_the_readmes_variant_works_as_it_stands(folder, base, tmp_path, capsys):
     group = by_hand([[1, 0, 0, 0]])
     method = algorithm(variants.load(name), power=2.0)
     assert close(method.advantages(group), torch.tensor([.75, -.25, -.25, -.25]) * .75 ** 2, 1e-5)
+    tied = algorithm(variants.load(name), power=0.0, kl="k1_reward", beta=0.5)
+    group.ref_logp = group.old_logp - torch.tensor([[.1], [.5], [.2], [.9]])
+    advantages = tied.advantages(group)      # its reward is centred, so its KL must be too
+    assert close(advantages.sum(), 0, 1e-6) and not close(advantages[1], advantages[2], 0.1)
 
 
 def test_a_new_file_is_a_method_at_once(folder, base, tmp_path, capsys):

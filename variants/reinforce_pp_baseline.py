@@ -7,17 +7,17 @@ std, one for all groups does not blow up prompts that are nearly always right or
 wrong. The mean over tokens is not quite 0 where lengths differ, so a group without a contrast has a
 small gradient here too. Information used: the outcome.
 
->>> rewards = group_advantages(torch.tensor([[1., 0., 0., 0.], [1., 1., 0., 0.]]), "none")
->>> whiten([rewards], [torch.ones(2, 4)])[0]
+>>> from torch import ones, tensor
+>>> from variants.reinforce_pp import whiten
+>>> rewards = group_advantages(tensor([[1., 0., 0., 0.], [1., 1., 0., 0.]]), "none")
+>>> whiten([rewards], [ones(2, 4)])[0]
 tensor([[ 1.6036, -0.5345, -0.5345, -0.5345],
         [ 1.0690,  1.0690, -1.0690, -1.0690]])
 """
 from dataclasses import replace
 
-import torch
-
 from grpo import GRPO, group_advantages
-from variants.reinforce_pp import ReinforcePP, whiten
+from variants.reinforce_pp import ReinforcePP
 
 
 class ReinforcePPBaseline(ReinforcePP):
