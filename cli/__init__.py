@@ -1,14 +1,17 @@
 """cli: what scripts and methods need at their edges. No idea is in here; read it last.
 
     flags.py      flags, one-line errors, devices, what a resumed run keeps
+    memory.py     how much there is, and running out of it
     methods.py    knobs, and the part of a method that is not the algorithm
     runs.py       Ctrl-C, safe writing, the log line and its CSV
     tables.py     tables, charts, problems token by token
 """
 from cli.flags import (MAY_DIFFER, WIDTH, CommandError, Parser, add_device_flags, add_run_flags,
-                       add_speed_flags, add_task_flags, arguments, check_context, command, count,
-                       did_you_mean, families, flag, fold, keep_freed_memory, natural, nonnegative,
-                       number, parse, positive, resumed, script, set_device, share)
+                       add_size_flags, add_speed_flags, add_task_flags, arguments, check_context,
+                       check_memory, command, count, did_you_mean, families, flag, fold, greedy_too,
+                       learning_rate, natural, nonnegative, number, parse,
+                       positive, resumed, script, seed, set_device, share, size, temperature)
+from cli.memory import keep_freed_memory
 from cli.methods import Method, add_knobs, knob, knobs
 from cli.runs import (Log, check_writable, diverged, duration, interrupted, quantity,
                       stop_signals)

@@ -187,17 +187,16 @@ def build_parser():
         help="also time the nanoGPT recipe (AdamW) to the same mass, at three learning rates")
     add("--scaling", action="store_true",
         help="also time GRPO steps at other depths, group sizes and widths")
-    add("--repeats", type=cli.count, default=11, help="timed repetitions; the median counts")
+    add("--repeats", type=cli.number(int, 1, 1000), default=11,
+        help="timed repetitions; the median counts")
     add("--target", type=cli.share, default=0.99,
         help="exact id mass that pretraining is timed to")
     add("--small", action="store_true",
         help="a tenth of the work, to see that everything runs; no figure means anything")
-    add("--layers", type=cli.count, default=2, help="blocks")
-    add("--heads", type=cli.count, default=4, help="attention heads")
-    add("--width", type=cli.count, default=64, help="embedding width")
-    add("--prompts", type=cli.count, default=32, help="prompts per step")
-    add("--group-size", type=cli.count, default=16, help="samples per prompt")
-    add("--seed", type=cli.natural, default=0, help="seed of the weights")
+    cli.add_size_flags(p)
+    add("--prompts", type=cli.size, default=32, help="prompts per step")
+    add("--group-size", type=cli.size, default=16, help="samples per prompt")
+    add("--seed", type=cli.seed, default=0, help="seed of the weights")
     cli.add_device_flags(p, threads=0)
     cli.add_speed_flags(p)
     return p
@@ -210,6 +209,7 @@ def measure(args, device):
         config = GPTConfig(len(VOCAB), n_layer=args.layers, n_head=args.heads, n_embd=args.width)
     except ValueError as error:
         raise cli.CommandError(f"--width {args.width} --heads {args.heads}: {error}") from None
+    cli.check_memory(config)
     task, new, rows = TASKS["arithmetic"], 4 if args.small else NEW, args.prompts * args.group_size
     peak = matmul_peak(args, device)
     context = task.prompt_len(CELL) + new / 2   # a token's mean number of predecessors
