@@ -59,7 +59,8 @@ def build_parser():
     add("--law-steps", type=cli.count, default=DEFAULTS["law_steps"], metavar="N",
         help="steps of GRPO where it should come to its end")
     add("--oracle-problems", type=cli.number(int, 1, 64_000_000), metavar="N",
-        default=DEFAULTS["oracle_problems"], help="clean edge problems that the oracle gets at most")
+        default=DEFAULTS["oracle_problems"],
+        help="clean edge problems that the oracle gets at most")
     add("--prompts", type=cli.size, default=256, metavar="N", help="evaluation prompts per cell")
     add("--out", default="runs/study", metavar="DIR", help="where runs are kept")
     add("--device", choices=["auto", "cpu", "cuda", "mps"], default="cpu", help="where to compute")

@@ -84,7 +84,7 @@ def encode(text):
     tokens = [token for token in _TOKEN.findall(text) if not token.isspace()]
     for token in tokens:
         if token not in ID and token[-1] == "]":
-            raise ValueError(f"{token[:20]!r} is not one of {''.join(OPERATIONS)}")
+            raise ValueError(f"{token[:14]!r} is not one of {''.join(OPERATIONS)}")
         if token not in ID:
             raise ValueError(f"{token!r} is not in the vocabulary (python tasks.py shows what is)")
     return [ID[token] for token in tokens]

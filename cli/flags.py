@@ -370,6 +370,6 @@ def check_memory(config):
     weights = 12 * config.n_layer * config.n_embd ** 2
     need, there = 16 * weights, machine_memory()
     if need > there:
-        raise CommandError(f"--layers {config.n_layer} --width {config.n_embd}: training takes "
-                           f"{need / 1e9:.0f} GB for {weights / 1e9:.1f} billion weights, and there "
-                           f"are {there / 1e9:.0f}; lower one of the two")
+        raise CommandError(f"--layers {config.n_layer} --width {config.n_embd}: to train "
+                           f"{weights / 1e9:.1f} billion weights takes {need / 1e9:.0f} GB, and "
+                           f"there are {there / 1e9:.0f}; lower one of the two")

@@ -71,6 +71,7 @@ NUMBERS = ["", "--", "x", "nan", "inf", "-inf", "1e38", "-1e38", "1e-320", "0", 
            "0x10", " ", "٣", "1_0", "-0"]
 WORDS = ["", "--", "-", "x", "list", "hello", "31 [+1] =", "31 [x2] =", "; a b = >> a =", "= =",
          "0", "*", "a b", "é", "two\nlines", "x" * 300, "grpo", "dose"]
+PATHS = "CKPT", "FILE", "DIR"   # how a parser calls the value of a flag that is a path
 FILES = ["good.pt", "half.pt", "tuned.pt", "half_tuned.pt", "truncated.pt", "flipped.pt",
          "foreign.pt", "empty.pt", "text.pt", "nan.pt", "folder", "folder/new.pt", "missing.pt",
          "no/such/folder/x.pt", "text.pt/x.pt", "link.pt", "good.csv", "good", "x.csv", "x.json",
@@ -108,7 +109,10 @@ def command_line(rng):
         argv = []
     hostile = rng.choice([0, 0.1, 0.5])
     actions = [action for action in parser._actions if action.dest not in NEVER]
-    for action in rng.sample(actions, rng.randint(0, 4)):
+    chosen = rng.sample(actions, rng.randint(0, 4))
+    if rng.random() < 0.3 and script != "bench":   # a file, more often than its share of the flags
+        chosen += rng.sample([action for action in actions if action.metavar in PATHS], 1)
+    for action in chosen:
         argv += words_of(action, rng, hostile)
     if rng.random() < 0.2:
         argv += rng.choice(JUNK)
@@ -136,7 +140,7 @@ def value(action, rng, hostile):
         return str(rng.choice(list(action.choices)))
     if action.dest == "questions" and not hostile:
         return rng.choice(questions.names())
-    if action.metavar in ("CKPT", "FILE", "DIR"):
+    if action.metavar in PATHS:
         return rng.choice(FILES)
     return rng.choice(WORDS)
 
@@ -234,7 +238,7 @@ def damage(folder, rng):
         lines = content.splitlines(keepends=True)
         content = b"".join([*lines, rng.choice(lines)])
     if how == "words":
-        words = [b"nan", b"inf", b"1e400", b"-1", b"", b'"', b"x", b"9" * 400]
+        words = [b"nan", b"inf", b"1e400", b"-1", b"", b'"', b"x", b"9" * 40]
         content = content.replace(rng.choice([b"0", b"2", b"depth", b"base", b"id"]),
                                   rng.choice(words), rng.choice([1, 1000]))
     with open(path, "wb") as file:

@@ -193,6 +193,11 @@ def test_a_run_of_a_version_with_fewer_flags_is_refused(tmp_path):
      "test_cli.py: error: a.pt: no such checkpoint\n"),
     (OSError(28, "No space left on device", "b.pt"), 2,
      "test_cli.py: error: b.pt: No space left on device\n"),
+    (CommandError("two\nlines"), 2, "test_cli.py: error: two lines\n"),
+    (MemoryError(), 2, "test_cli.py: error: out of memory; lower the sizes\n"),
+    (torch.OutOfMemoryError("CUDA"), 2, "test_cli.py: error: out of memory; lower the sizes\n"),
+    (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes"), 2,
+     "test_cli.py: error: out of memory; lower the sizes\n"),
     (KeyboardInterrupt(), 130, "interrupted\n")])
 def test_what_a_user_can_mend_is_one_line(error, status, said, capsys):
     @cli.script
@@ -210,6 +215,45 @@ def test_a_fault_of_ours_keeps_its_traceback():
     assert main(["given"]) == ["given"]
     with pytest.raises(IndexError):
         main()
+
+    @cli.script
+    def broken(argv=None):
+        raise RuntimeError("shapes do not fit")
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        broken()
+
+
+def test_what_there_is_no_memory_for_is_refused_instead_of_killed():
+    """Many blocks that fit each, and not together: Linux grants them, and kills who uses them."""
+    code = """
+import cli, torch
+cli.memory.machine_memory = lambda: 2 ** 30
+def main(argv=None):
+    cli.memory.limit_memory()
+    held = [torch.empty(2 ** 25) for _ in range(20)]
+main.__code__ = main.__code__.replace(co_filename="finetune.py")
+cli.script(main)()"""
+    ran = subprocess.run([sys.executable, "-c", code], text=True, stdout=subprocess.PIPE,
+                         stderr=subprocess.PIPE)
+    assert ran.returncode == 2 and ran.stderr == (
+        "finetune.py: error: out of memory; lower --prompts-per-step, --group-size or "
+        "--eval-prompts, or set --micro-batch\n")
+
+
+def test_a_model_that_cannot_be_trained_here_is_refused_before_the_work(monkeypatch):
+    monkeypatch.setattr(cli.flags, "machine_memory", lambda: 1e9)
+    cli.check_memory(GPTConfig(n_layer=2, n_embd=1024))    # 25 million weights, 400 MB
+    with pytest.raises(CommandError, match="--layers 8 --width 1024: to train 0.1 billion weights "
+                                           "takes 2 GB, and there are 1; lower one of the two"):
+        cli.check_memory(GPTConfig(n_layer=8, n_embd=1024))
+
+
+@pytest.mark.parametrize("kind", [int, float])
+def test_a_knob_has_a_range_even_if_it_does_not_say_so(kind):
+    for bounds in ({}, {"low": 0}, {"above": 0}):
+        allowed = knob(kind(1), "help", **bounds).options()["type"]
+        assert allowed.high == 1_000_000 and not allowed.allows(1e38)
+        assert not allowed.allows(math.inf) and not allowed.allows(math.nan)
 
 
 def test_a_reader_who_goes_away_is_no_error():
