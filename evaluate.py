@@ -197,7 +197,7 @@ def choose(args, saved, models):
     axis = args.axis or saved.get("axis") or "depth"
     names = families(task, axis)
     for path, model in zip(args.ckpt, models.values()):
-        check_context(path, model.config.context, names, axis)
+        check_context(path, model.config.context, names, axis, model.config.vocab_size)
     if args.per_step and not any(hasattr(TASKS[name], "wrong_chains") for name in names):
         raise cli.CommandError(f"--per-step: {task} has no wrong_chains to continue")
     for path in filter(None, (args.csv, args.json)):

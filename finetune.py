@@ -118,7 +118,8 @@ def main(argv=None):
     args.task = args.task or base.get("task") or "arithmetic"
     args.axis = args.axis or base.get("axis") or "depth"
     names = cli.families(args.task, args.axis)
-    cli.check_context(f"--init {args.init}", policy.config.context, names, args.axis)
+    cli.check_context(f"--init {args.init}", policy.config.context, names, args.axis,
+                      policy.config.vocab_size)
     device = cli.set_device(args)
     torch.manual_seed(args.seed)
     for model in (policy, reference):
@@ -129,8 +130,7 @@ def main(argv=None):
     done, seconds = 0, 0.0
     if saved is not None:
         done, seconds = saved[1]["step"], saved[1]["seconds"]
-        optimizer.load_state_dict(saved[1]["optimizer"])
-        method.load_state(saved[1]["method"])
+        cli.restore(saved[1], [optimizer], method)
     command = cli.command(parser, args)
     log = cli.Log(args.out, [*LOGGED, *method.columns, "rewards"], args.steps, done, seconds)
 

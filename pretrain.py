@@ -270,15 +270,15 @@ def main(argv=None):
     torch.manual_seed(args.seed)
     model = starting_model(args, config, saved).to(device)
     if args.init is not None:
-        cli.check_context(f"--init {args.init}", model.config.context, names, args.axis)
+        cli.check_context(f"--init {args.init}", model.config.context, names, args.axis,
+                          model.config.vocab_size)
     model.speed_up(args.compile, args.bf16)
     optimizers = make_optimizers(model, args.optimizer, args.lr, args.weight_decay)
     mixture, start, scanned, seconds = Mixture(args), 0, {"problems": 0, "edge": 0}, 0.0
     if saved is not None:
         extra = saved[1]
+        cli.restore(extra, optimizers, scanned=scanned)
         start, scanned, seconds = extra["step"], extra["scanned"], extra["seconds"]
-        for optimizer, state in zip(optimizers, extra["optimizers"]):
-            optimizer.load_state_dict(state)
     command = cli.command(parser, args)
     log = cli.Log(args.out, ["loss", *SPLITS, "lr"], args.steps, start, seconds)
 
