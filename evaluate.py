@@ -150,7 +150,7 @@ def step_records(models, trained_with, task, axis, args):
             for name in others:
                 kl, beta = (trained_with[name].get(key) for key in ("kl", "beta"))
                 columns = {"base": steps[base], "tuned": steps[name]}
-                if kl == "k1_reward" and beta:
+                if kl == "k1_reward" and isinstance(beta, (int, float)) and beta:
                     tilted = tilted_steps(steps[base], beta)
                     columns["law"] = tilted if prefix == "right" else steps[base]
                 for t in range(prefix == "corrupted", cell.depth):

@@ -5,8 +5,10 @@ import math
 import os
 import time
 
+import numpy as np
 import pytest
 import torch
+from by_hand import assert_same
 
 import cli
 import evaluate
@@ -14,7 +16,8 @@ import finetune
 import model as model_module
 import pretrain
 import tasks
-from model import (SEAL, CheckpointError, GPTConfig, checksum, load_checkpoint, save_checkpoint)
+from model import (GPT, SEAL, CheckpointError, GPTConfig, check_meanings, check_weights, checksum,
+                   load_checkpoint, save_checkpoint)
 
 SMALL = ["--steps", "5", "--eval-every", "0", "--eval-prompts", "4", "--save-every", "3"]
 RUNS = {
@@ -99,7 +102,7 @@ EVERYWHERE = [
     ("config vocab_size", 10 ** 12, "vocab_size"), ("config vocab_size", -1, "vocab_size"),
     ("config position", "alibi", "alibi"), ("config position", [1], "position"),
     ("config position", "learned", "sizes"), ("config tied", False, "sizes"),
-    ("config width", lambda _=0: 5, "width"),
+    ("config width", 5, "width"),
     ("model", None, "has no 'model'"), ("model", 5, "fit together"), ("model", {}, "sizes"),
     (WEIGHT, None, "sizes"), (WEIGHT, "text", "fit together"), (WEIGHT, spoil, "up.weight is not"),
     (WEIGHT, lambda x: x + math.inf, "up.weight is not finite"),
@@ -166,8 +169,6 @@ OF_PRETRAIN = [
 def test_a_checkpoint_that_nobody_can_read(where, value, words, halves, tmp_path, capsys):
     path = tmp_path / "broken.pt"
     saved = torch.load(halves["grpo"], weights_only=True)
-    if where == "config width":
-        saved["config"]["width"] = 0
     put(saved, where, value)
     write(path, saved)
     out = ["--out", str(tmp_path / "out.pt")]
@@ -195,3 +196,106 @@ def test_those_runs_could_be_resumed(kind, halves, tmp_path):
     write(path, torch.load(halves[kind], weights_only=True))
     RUNS[kind][0].main(["--resume", str(path)])
     assert load_checkpoint(path)[1]["finished"]
+
+
+# ----------------------------------------------------------------------------------- single bits
+
+def flipped(data, bit):
+    """data with one bit changed."""
+    data = bytearray(data)
+    data[bit // 8] ^= 1 << bit % 8
+    return bytes(data)
+
+
+def test_every_flipped_bit_is_noticed(halves, tmp_path):
+    """200 anywhere, and all of the seal's: no byte of the file is out of sight."""
+    whole = open(halves["grpo"], "rb").read()
+    rng, path = np.random.default_rng(0), tmp_path / "flipped.pt"
+    bits = [*rng.integers(8 * len(whole), size=200), *range(8 * len(whole) - 160, 8 * len(whole))]
+    for bit in map(int, bits):
+        path.write_bytes(flipped(whole, bit))
+        with pytest.raises(CheckpointError, match="flipped.pt: (damaged|truncated|not a check)"):
+            load_checkpoint(path)
+    for missing in (1, 4, 20, 21, 200):
+        path.write_bytes(whole[:-missing])
+        with pytest.raises(CheckpointError, match="flipped.pt: (damaged|truncated)"):
+            load_checkpoint(path)
+
+
+def test_a_checksum_costs_little(tmp_path):
+    """A model of 100 thousand weights, its optimizer and its reference: 1.6 MB."""
+    net, path = GPT(GPTConfig()), tmp_path / "m.pt"
+    four = {name: net.state_dict() for name in ("reference", "average", "square")}
+    save_checkpoint(path, net, **four)
+    data, times = path.read_bytes(), []
+    for _ in range(5):
+        began = time.perf_counter()
+        checksum(data)
+        check_weights(net, net.state_dict())
+        check_meanings(net.config, {"vocabulary": tasks.VOCAB})
+        times.append(time.perf_counter() - began)
+    assert len(data) > 1_500_000 and min(times) < 0.01
+
+
+# ---------------------------------------------------------------------- other words, other meanings
+
+def of_words(monkeypatch, words):
+    """From now on VOCAB is this, as if tasks.py had been edited."""
+    monkeypatch.setattr(model_module, "VOCAB", words)
+
+
+def test_a_base_knows_which_tokens_moved(base, monkeypatch):
+    at = tasks.ID["[x3]"]
+    of_words(monkeypatch, [*tasks.VOCAB[:at], "[+5]", *tasks.VOCAB[at:]])
+    with pytest.raises(CheckpointError, match=rf"'\[x3\]' was token {at}, .* and 3 more"):
+        load_checkpoint(base)
+    of_words(monkeypatch, tasks.VOCAB[:-1])
+    with pytest.raises(CheckpointError, match=r"'\[sum\]' was token 65 \(add"):
+        load_checkpoint(base)
+
+
+def test_tokens_at_the_end_leave_a_base_as_it_was(base, tmp_path, monkeypatch):
+    of_words(monkeypatch, [*tasks.VOCAB, "[+5]"])
+    net, _ = load_checkpoint(base)
+    assert net.config.vocab_size == 66
+    save_checkpoint(tmp_path / "again.pt", net)
+    saved = torch.load(tmp_path / "again.pt", weights_only=True)
+    assert saved["vocabulary"] == tasks.VOCAB and "[+5]" not in saved["vocabulary"]
+
+
+def test_a_base_that_lacks_tokens_of_its_task_is_named(tmp_path, capsys):
+    path = tmp_path / "small.pt"
+    save_checkpoint(path, GPT(GPTConfig(vocab_size=60, n_layer=1, n_embd=16)))
+    out = ["--out", str(tmp_path / "out.pt")]
+    for script, argv in ((pretrain, ["--init", str(path), *out]), (evaluate, ["--ckpt", str(path)]),
+                         (finetune, ["--init", str(path), *out])):
+        said = refused(script, argv, path, capsys)
+        assert "knows the first 60 tokens only, and arithmetic also has [sum]" in said
+    evaluate.main(["--ckpt", str(path), "--task", "graph", "--prompts", "2"])  # it has all of these
+    with pytest.raises(SystemExit):
+        evaluate.main(["--ckpt", str(path), "--prompt", "31 [rev] ="])
+    assert "--prompt: [rev] is not among the 60 tokens" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_before_still_loads(halves, tmp_path):
+    """No seal, no vocabulary, another mark."""
+    saved = torch.load(halves["grpo"], weights_only=True)
+    del saved["vocabulary"], saved["operations"]
+    torch.save({**saved, "format": "nanotilt-1"}, tmp_path / "old.pt")
+    net, extra = load_checkpoint(tmp_path / "old.pt")
+    assert_same(dict(net.state_dict()), dict(load_checkpoint(halves["grpo"])[0].state_dict()))
+    assert_same(extra, load_checkpoint(halves["grpo"])[1])
+    finetune.main(["--resume", str(tmp_path / "old.pt")])
+
+
+@pytest.mark.parametrize("sizes", [{}, {"tied": False, "position": "learned", "n_layer": 3},
+                                   {"vocab_size": 12, "n_embd": 16, "position": "nope"}])
+def test_a_config_counts_its_weights_without_a_model(sizes):
+    assert GPTConfig(**sizes).n_parameters() == GPT(GPTConfig(**sizes)).n_parameters()
+
+
+def test_devices_and_folders_are_no_checkpoints(tmp_path):
+    for path in (tmp_path, os.devnull, "/dev/zero"):
+        if os.path.exists(path):
+            with pytest.raises(CheckpointError, match="is not a file"):
+                load_checkpoint(path)
