@@ -50,10 +50,10 @@ def check_alike(found, fresh, name):
         raise ValueError(f"{name} has {len(found)} parts, must have {len(fresh)}")
 
 
-def restore(extra, optimizers, method=None, **fresh):
-    """Give the optimizers, and a method, what they had when extra was saved; of `fresh` extra must
-    have the like."""
-    with reading(extra["path"]):
+def restore(path, extra, optimizers, method=None, **fresh):
+    """Give the optimizers, and a method, what they had when extra was saved at path, which must also
+    have parts like the `fresh` ones."""
+    with reading(path):
         for name, value in fresh.items():
             check_alike(extra[name], value, name)
         states = extra["optimizers"] if method is None else [extra["optimizer"]]
