@@ -28,6 +28,7 @@ def check_run(path, model, extra):
     with reading(path):
         like = {"args": {}, "step": 0, "finished": False, "seconds": 0.0}
         check_alike({name: extra[name] for name in like}, like, "its run")
+        check_alike(extra.get("run", ""), "", "run")
         if extra["step"] < 0 or not 0 <= extra["seconds"] < math.inf:
             raise ValueError(f"step {extra['step']} after {extra['seconds']} seconds is impossible")
         steps = extra["args"].get("steps")
@@ -51,7 +52,7 @@ def check_alike(found, fresh, name):
 
 
 def restore(path, extra, optimizers, method=None, **fresh):
-    """Give the optimizers, and a method, what they had when extra was saved at path, which must also
+    """Give the optimizers, and a method, what they had when extra was saved at path; it must also
     have parts like the `fresh` ones."""
     with reading(path):
         for name, value in fresh.items():
@@ -78,7 +79,7 @@ def restore_optimizer(optimizer, state):
 
 
 def kept_by(optimizer):
-    """What such an optimizer keeps for each parameter, {name: tensor}, from a step on one of ours."""
+    """What such an optimizer keeps for each parameter, {name: tensor}, by a step."""
     p = torch.nn.Parameter(torch.zeros(1, 1))
     p.grad = torch.zeros(1, 1)
     twin = type(optimizer)([p], lr=1.0)
