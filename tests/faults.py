@@ -38,17 +38,18 @@ from model import CheckpointError, load_checkpoint
 from tests.by_hand import assert_same
 
 STEPS = "--steps 8 --save-every 2 --eval-every 3 --eval-prompts 2 --threads 1 --out run.pt"
-TUNE = f"--init ../base.pt --prompts-per-step 2 --group-size 2 --reward random {STEPS}"
+TUNE = f"--init ../base.pt --prompts-per-step 2 {STEPS}"
+GROUPS = f"{TUNE} --group-size 2 --reward random"
 KINDS = {
     "pretrain": (pretrain, f"--layers 1 --width 16 --batch-size 4 {STEPS}"),
-    "grpo": (finetune, f"{TUNE} --kl k1_reward --keep-every 3"),
+    "grpo": (finetune, f"{GROUPS} --kl k1_reward --keep-every 3"),
     "evaluate": (evaluate, "--ckpt ../base.pt ../teacher.pt --prompts 2 --threads 1 --csv out.csv "
                            "--json out.json"),
-    "ppo": (finetune, f"{TUNE} --method ppo"),
-    "resets": (finetune, f"{TUNE} --method resets --reset-every 3 --kl k1_reward"),
-    "sft": (finetune, f"{TUNE} --method sft".replace("--reward random", "")),
+    "ppo": (finetune, f"{GROUPS} --method ppo"),
+    "resets": (finetune, f"{GROUPS} --method resets --reset-every 3 --kl k1_reward"),
+    "sft": (finetune, f"{TUNE} --method sft"),
     "distill": (finetune, f"{TUNE} --method distill --teacher ../teacher.pt"),
-    "dapo": (finetune, f"{TUNE} --method dapo"),
+    "dapo": (finetune, f"{GROUPS} --method dapo"),
     "study": (study, "--pretrain-steps 6 --grpo-steps 2 --prompts 2 --overlaps 0.5 --jobs 2 "
                      "--out study"),
 }
@@ -265,10 +266,11 @@ class Faults:
 
     # kills
     def go_on(self, kind, folder):
-        """The flags with which a user goes on after a kill."""
-        if os.path.exists(os.path.join(folder, "run.pt")):
-            return ["--resume", "run.pt"]
-        return shlex.split(KINDS[kind][1])
+        """The flags with which a user goes on after a kill; None if all was done."""
+        path = os.path.join(folder, "run.pt")
+        if not os.path.exists(path):
+            return shlex.split(KINDS[kind][1])
+        return None if load_checkpoint(path)[1]["finished"] else ["--resume", "run.pt"]
 
     def killed(self, kind, argv, folder, aimed, seconds, moments):
         """Run, and kill on the way; the exit status is not -9 if it was over before that."""
@@ -283,14 +285,13 @@ class Faults:
         """One run killed once to three times, then gone on with to its end: how many kills."""
         whole, seconds, moments = self.whole(kind)
         folder, argv, kills = self.place(kind), shlex.split(KINDS[kind][1]), 0
-        while kills < 3 and (kills == 0 or self.rng.random() < 0.5):
+        status = -signal.SIGKILL
+        while status == -signal.SIGKILL and argv and kills < 3 and self.rng.random() < 0.6:
             status = self.killed(kind, argv, folder, aimed, seconds, moments)
-            if status != -signal.SIGKILL:
-                break
-            kills += 1
-            argv = self.go_on(kind, folder)
-        else:
-            status = wait(start(kind, argv, folder))
+            if status == -signal.SIGKILL:
+                kills, argv = kills + 1, self.go_on(kind, folder)
+        if status == -signal.SIGKILL:
+            status = wait(start(kind, argv, folder)) if argv else 0
         why = f"exit status {status}" if status else difference(folder, whole)
         if why:
             self.fail(folder, f"{kills} {'aimed' if aimed else 'random'} kills: {why}")
@@ -337,11 +338,11 @@ class Faults:
         second one is of another seed, and has --overwrite."""
         whole, seconds, _ = self.whole(kind)
         folder, argv = self.place(kind), shlex.split(KINDS[kind][1])
-        more = ["--seed", "5"] if other else []
+        more = ["--seed", "5", "--overwrite"] if other else []
         wholes = [whole, self.whole(kind, tuple(more))[0]] if other else [whole]
         first = start(kind, argv, folder)
         time.sleep(self.rng.random() * seconds * 0.9)
-        second = start(kind, [*argv, *more, *(["--overwrite"] if other else [])], folder)
+        second = start(kind, [*argv, *more], folder)
         statuses = [wait(first), wait(second)]
         words = said(folder)
         why = ""
