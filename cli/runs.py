@@ -118,7 +118,7 @@ class Log:
         self.new_folder = not os.path.isdir(os.path.dirname(out) or ".")
         check_out(self.parser, self.args)
         with lock(out):
-            check_ours(self.args, self.run)
+            check_ours(self.args, self.run, begun=self.goes_on() and self.first == 0)
             if self.goes_on() and load_checkpoint(out)[1]["step"] != self.first:
                 raise CommandError(f"--resume {out}: another process has just taken it further; "
                                    "run the same command again")
