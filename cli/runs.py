@@ -169,8 +169,8 @@ class Log:
     def open_table(self):
         """Replace the CSV by what it has up to the checkpoint's step, and open it for more."""
         path = log_path(self.args.out)
-        kept = [row for row in read_table(path)[1]
-                if row.get("run") == self.run and int(row["step"]) <= self.first]
+        kept = [row for row in read_table(path)[1] if row.get("run") == self.run
+                and row["step"].isdigit() and int(row["step"]) <= self.first]
         write_text(path, table_text(self.columns, kept))
         self.file = open(path, "a", newline="", encoding="utf-8")
         self.writer = csv.DictWriter(self.file, self.columns, restval="", extrasaction="ignore")
