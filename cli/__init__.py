@@ -2,6 +2,7 @@
 
     flags.py      flags, one-line errors, devices, what a resumed run keeps
     methods.py    knobs, and the part of a method that is not the algorithm
+    outputs.py    what may be written, and by whom
     runs.py       Ctrl-C, safe writing, the log line and its CSV
     tables.py     tables, charts, problems token by token
 """
@@ -10,6 +11,7 @@ from cli.flags import (MAY_DIFFER, WIDTH, CommandError, Parser, add_device_flags
                        did_you_mean, families, flag, fold, keep_freed_memory, natural, nonnegative,
                        number, parse, positive, resumed, script, set_device, share)
 from cli.methods import Method, add_knobs, knob, knobs
+from cli.outputs import lock
 from cli.runs import (Log, check_writable, diverged, duration, interrupted, quantity,
                       stop_signals)
 from cli.tables import (analysis_tables, chart, colour, complete_prompt, mark_wrong, mass_chart,
