@@ -166,13 +166,14 @@ def main(argv=None):
         for name in questions.names():
             print(f"{name:12s} {questions.asked(name)}")
         return
-    if args.publish:
-        publish(args.questions, args)
     if args.publish or args.report:
-        if not os.path.isdir(RESULTS):
-            raise cli.CommandError(f"{RESULTS}: there is no such folder here; python study.py is "
-                                   "to be run where study.py lies")
-        return print(f"wrote {report.write(RESULTS, questions)}")
+        with cli.lock(RESULTS):
+            if args.publish:
+                publish(args.questions, args)
+            if not os.path.isdir(RESULTS):
+                raise cli.CommandError(f"{RESULTS}: there is no such folder here; python study.py "
+                                       "is to be run where study.py lies")
+            return print(f"wrote {report.write(RESULTS, questions)}")
     if args.axis not in AXES[args.task]:
         raise cli.CommandError(f"--axis {args.axis}: {args.task} has {', '.join(AXES[args.task])}")
     if not args.scheduler:
@@ -189,6 +190,12 @@ def main(argv=None):
     if args.plan:
         return plan(jobs, args.jobs)
     cli.check_writable(os.path.join(args.out, "probe"))
+    with cli.lock(args.out):
+        answer(names, by_question, jobs, args)
+
+
+def answer(names, by_question, jobs, args):
+    """Run the jobs, keep what came of them, and say what it means."""
     began = time.perf_counter()
     place = processes.Here(args.jobs)
     if args.scheduler:

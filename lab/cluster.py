@@ -6,6 +6,7 @@ where used. docs/clusters.md says how to start one.
 The scheduler gives every job to a worker that has a thread free, and to another one if that worker
 dies. The job finds there what the dead one had saved, for all machines share one folder.
 """
+import contextlib
 import importlib.util
 import os
 
@@ -27,9 +28,6 @@ class Remote:
         its log is written there."""
         if not self.future.done():
             return None
-        if self.future.cancelled():
-            raise CommandError("--scheduler: lost; what is done is kept, and the same command goes "
-                               "on")
         error = self.future.exception()
         if error is None:
             return self.future.result()
@@ -51,51 +49,71 @@ class Cluster:
             self.client = Client(address, timeout=SECONDS)
         except (OSError, ValueError) as error:
             raise CommandError(f"{self.where}: cannot be reached: {one_line(error)}") from None
-        self.check_workers(out)
+        fault = self.fault(out)
+        if fault:
+            self.client.close()
+            raise CommandError(f"{self.where}: {fault}")
 
-    def check_workers(self, out):
-        """Raise CommandError unless there are workers, and all see the folder and have the code."""
+    def fault(self, out):
+        """What keeps the workers from doing the work, in words; "" if nothing does."""
         workers = self.client.nthreads()
         if not workers:
-            raise CommandError(f"{self.where}: has no workers; start one in this folder with "
-                               f"python -m dask worker {self.client.scheduler.address}")
+            return "has no workers; start some in this folder: python -m dask worker ADDRESS"
         probe = os.path.abspath(os.path.join(out, f"probe.{os.getpid()}.tmp"))
-        with open(probe, "wb"):
-            pass
+        write_probe(probe)
         try:
-            seen = {address: self.client.submit(worker.look, probe, workers=[address], pure=False)
-                    for address in workers}
-            seen = self.client.gather(seen)
-        except (ImportError, RuntimeError) as error:
-            raise CommandError(f"{self.where}: it or a worker cannot import this repository, and "
-                               "has to be started in it, with python -m dask: "
-                               f"{one_line(error)}") from None
+            return self.fault_of(workers, probe)
         finally:
-            os.remove(probe)
-        for address, (is_there, code) in seen.items():
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(probe)
+
+    def fault_of(self, workers, probe):
+        """The same of these workers, which are to see the file `probe`."""
+        looks = {address: self.client.submit(worker.look, probe, workers=[address], pure=False)
+                 for address in workers}
+        for address, look in looks.items():
+            error = look.exception()
+            if error is not None:
+                return (f"it or its worker {address} cannot import this repository, where both "
+                        f"are to be started, with python -m dask ({one_line(error)})")
+            is_there, code = look.result()
             if not is_there:
-                raise CommandError(f"{self.where}: worker {address} does not see {out}; it must be "
-                                   "a folder that all machines share, under the same path")
+                return (f"its worker {address} does not see {os.path.dirname(probe)}; --out must "
+                        "be in a folder that all machines share, under the same path")
             if code != worker.code():
-                raise CommandError(f"{self.where}: worker {address} has other code than this "
-                                   "study, or another torch; bring both to the same version")
+                return (f"its worker {address} has other code than this study, or another torch; "
+                        "bring both to the same version")
+        return ""
 
     def slots(self):
-        return sum(self.client.nthreads().values())
+        """Threads of the workers that are there now. CommandError if the scheduler is gone."""
+        try:
+            return sum(self.client.nthreads().values())
+        except (OSError, RuntimeError) as error:
+            raise CommandError(f"{self.where}: is lost: {one_line(error)}; what is done is kept, "
+                               "and the same command goes on") from None
 
     def start(self, job):
         future = self.client.submit(worker.carry_out, job, os.getcwd(), pure=False)
         return Remote(job, future)
 
     def stop(self, jobs):
-        """Have them save their state and end, and wait for that."""
+        """Have them save their state and end, and wait for that; then leave the cluster."""
         from distributed import wait
         futures = [job.future for job in jobs]
-        self.client.run(worker.stop, [future.key for future in futures])
-        wait(futures)
+        if futures and self.client.status == "running":
+            self.client.run(worker.stop, [future.key for future in futures])
+            wait(futures)
+        self.client.close()
 
     def __str__(self):
-        return f"{self.slots()} threads of the cluster"
+        return f"the workers of {self.where.split()[1]}"
+
+
+def write_probe(path):
+    """An empty file, that workers are to see."""
+    with open(path, "wb"):
+        pass
 
 
 def one_line(error):

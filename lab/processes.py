@@ -61,7 +61,7 @@ def import_early():
     torch.optim.SGD([torch.zeros(1)], lr=1.0).zero_grad()
 
 
-# ------------------------------------------------------------------------------------ in the process
+# ----------------------------------------------------------------------------------- in the process
 
 def forked(job, stopping):
     """What a process of Here does."""
