@@ -119,6 +119,8 @@ def arguments(job):
         if "--init" in argv:   # a resumed run has its own copy of where it began
             i = argv.index("--init")
             del argv[i:i + 2]
+    else:
+        argv.append("--overwrite")   # whatever was there was not done, or is stale
     return argv
 
 
