@@ -11,7 +11,8 @@
 Every run is a process of its own, with one thread, through the same scripts that a person runs. Its
 log, CSV and checkpoint lie in --out, and its command is at the top of its log. A run that is
 done is not run again; Ctrl-C, or a crash, loses nothing; a run that fails is reported and the
-others go on. With --scheduler they run on many machines (docs/clusters.md). A question's numbers go to --out/results/, never by themselves to what is published.
+others go on. With --scheduler they run on many machines (docs/clusters.md). A question's numbers
+go to --out/results/, never by themselves to what is published.
 """
 import cli  # first, so that Ctrl-C while torch is being imported is one line, too
 
