@@ -212,22 +212,9 @@ def write(args, result):
         cli.write_text(args.json, json.dumps(result))
 
 
-@cli.script
-def main(argv=None):
-    parser = build_parser()
-    args = parser.parse_args(argv)
-    check(args)
-    device = cli.set_device(args)
-    loaded = dict(zip(names_of(args.ckpt), (load_checkpoint(path, device) for path in args.ckpt)))
-    models = {name: model for name, (model, _) in loaded.items()}
-    trained_with = {name: extra.get("args", {}) for name, (_, extra) in loaded.items()}
-    generator = torch.Generator(device).manual_seed(args.seed)
-    if args.prompt is not None:
-        return cli.complete_prompt(models, args, generator)
-
-    tasks, axis = choose(args, trained_with[next(iter(models))], models)
-    cli.check_results(parser, args)
-    result = {"command": cli.command(parser, args), "args": vars(args), "summary": [],
+def answer(command, models, trained_with, tasks, axis, args, generator):
+    """Print all that is asked for; returns what --json writes."""
+    result = {"command": command, "args": vars(args), "summary": [],
               "temperature": args.temperature, "analyses": [], "steps": [], "prompts": []}
     if args.show:
         cli.show_problems(models, tasks, axis, args, generator)
@@ -247,7 +234,26 @@ def main(argv=None):
             records = step_records(models, trained_with, task, axis, args)
             print(cli.step_table(records))
             result["steps"] += records
-    write(args, result)
+    return result
+
+
+@cli.script
+def main(argv=None):
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    check(args)
+    device = cli.set_device(args)
+    loaded = dict(zip(names_of(args.ckpt), (load_checkpoint(path, device) for path in args.ckpt)))
+    models = {name: model for name, (model, _) in loaded.items()}
+    trained_with = {name: extra.get("args", {}) for name, (_, extra) in loaded.items()}
+    generator = torch.Generator(device).manual_seed(args.seed)
+    if args.prompt is not None:
+        return cli.complete_prompt(models, args, generator)
+
+    tasks, axis = choose(args, trained_with[next(iter(models))], models)
+    with cli.own_results(parser, args):
+        command = cli.command(parser, args)
+        write(args, answer(command, models, trained_with, tasks, axis, args, generator))
 
 
 if __name__ == "__main__":

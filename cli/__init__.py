@@ -15,7 +15,7 @@ from cli.flags import (MAY_DIFFER, WIDTH, CommandError, Parser, add_device_flags
                        did_you_mean, families, flag, fold, keep_freed_memory, natural, nonnegative,
                        number, parse, positive, resumed, script, set_device, share)
 from cli.methods import Method, add_knobs, knob, knobs
-from cli.outputs import (check_place, check_results, check_writable, kept_path, lock, log_path,
+from cli.outputs import (check_place, check_writable, kept_path, lock, log_path, own_results,
                          table_text, write_text)
 from cli.restore import restore
 from cli.runs import Log, check_finite, duration, quantity, stop_signals
