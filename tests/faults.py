@@ -33,7 +33,7 @@ import evaluate
 import finetune
 import pretrain
 import study
-from lab import runner
+from lab import processes
 from model import CheckpointError, load_checkpoint
 from tests.by_hand import assert_same
 
@@ -178,10 +178,10 @@ class Watched:
 # ----------------------------------------------------------------------------------- the same files
 
 def files(folder):
-    """Paths of all files in a folder, relative to it; logs and figures are not compared."""
+    """Paths of the files in a folder that are compared. (A lock that a kill left locks nothing.)"""
     found = [os.path.relpath(os.path.join(place, name), folder)
              for place, _, names in os.walk(folder) for name in names]
-    return sorted(name for name in found if not name.endswith((".log", ".png")))
+    return sorted(name for name in found if not name.endswith((".log", ".png", ".lock")))
 
 
 def content(path):
@@ -381,7 +381,7 @@ def main(argv=None):
     p.add_argument("--seed", type=int, default=0, help="of all that is random here")
     args = p.parse_args(argv)
     torch.set_num_threads(1)
-    runner.import_early()
+    processes.import_early()
     folder = tempfile.mkdtemp(prefix="faults-")
     total = args.kills + args.flips // 10 + 2 * args.pairs
     faults = Faults(folder, np.random.default_rng(args.seed), max(1, total))
