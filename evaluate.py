@@ -8,13 +8,13 @@
 The first checkpoint is the base. Masses and pass@k are exact: measure.py says how. Sampled are
 only stop, entropy and what --samples adds. Every k, cell and prompt is in the file of --json.
 """
-import csv
+import cli  # first, so that Ctrl-C while torch is being imported is one line, too
+
 import json
 
 import numpy as np
 import torch
 
-import cli
 from cli import check_context, families, names_of, show_k
 from measure import (FELL, KS, bootstrap, eval_problems, exact_pass_at_k, log_mass, matched_passes,
                      mean_masses, pass_at_k, perplexities, reach, sampled, split_masses,
@@ -46,6 +46,7 @@ def build_parser(argv=()):  # called like that of finetune.py, which looks into 
         help="also coverage, efficiency gap, perplexity and matched temperature, beside the base")
     add("--csv", metavar="FILE", help="write every prompt's log mass")
     add("--json", metavar="FILE", help="write the tables, and every prompt's log mass")
+    cli.add_overwrite_flag(p)
     add("--seed", type=cli.seed, default=0, help="seed of what is sampled")
     cli.add_device_flags(p)
     return p
@@ -150,7 +151,7 @@ def step_records(models, trained_with, task, axis, args):
             for name in others:
                 kl, beta = (trained_with[name].get(key) for key in ("kl", "beta"))
                 columns = {"base": steps[base], "tuned": steps[name]}
-                if kl == "k1_reward" and beta:
+                if kl == "k1_reward" and isinstance(beta, (int, float)) and beta:
                     tilted = tilted_steps(steps[base], beta)
                     columns["law"] = tilted if prefix == "right" else steps[base]
                 for t in range(prefix == "corrupted", cell.depth):
@@ -197,41 +198,23 @@ def choose(args, saved, models):
     axis = args.axis or saved.get("axis") or "depth"
     names = families(task, axis)
     for path, model in zip(args.ckpt, models.values()):
-        check_context(path, model.config.context, names, axis)
+        check_context(path, model.config.context, names, axis, model.config.vocab_size)
     if args.per_step and not any(hasattr(TASKS[name], "wrong_chains") for name in names):
         raise cli.CommandError(f"--per-step: {task} has no wrong_chains to continue")
-    for path in filter(None, (args.csv, args.json)):
-        cli.check_writable(path)
     return names, axis
 
 
 def write(args, result):
     """The files of --csv and --json."""
     if args.csv:
-        with open(args.csv, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, result["prompts"][0])
-            writer.writeheader()
-            writer.writerows(result["prompts"])
+        cli.write_text(args.csv, cli.table_text(result["prompts"][0], result["prompts"]))
     if args.json:
-        with open(args.json, "w", encoding="utf-8") as file:
-            json.dump(result, file)
+        cli.write_text(args.json, json.dumps(result))
 
 
-@cli.script
-def main(argv=None):
-    parser = build_parser()
-    args = parser.parse_args(argv)
-    check(args)
-    device = cli.set_device(args)
-    loaded = dict(zip(names_of(args.ckpt), (load_checkpoint(path, device) for path in args.ckpt)))
-    models = {name: model for name, (model, _) in loaded.items()}
-    trained_with = {name: extra.get("args", {}) for name, (_, extra) in loaded.items()}
-    generator = torch.Generator(device).manual_seed(args.seed)
-    if args.prompt is not None:
-        return cli.complete_prompt(models, args, generator)
-
-    tasks, axis = choose(args, trained_with[next(iter(models))], models)
-    result = {"command": cli.command(parser, args), "args": vars(args), "summary": [],
+def answer(command, models, trained_with, tasks, axis, args, generator):
+    """Print all that is asked for; returns what --json writes."""
+    result = {"command": command, "args": vars(args), "summary": [],
               "temperature": args.temperature, "analyses": [], "steps": [], "prompts": []}
     if args.show:
         cli.show_problems(models, tasks, axis, args, generator)
@@ -251,7 +234,26 @@ def main(argv=None):
             records = step_records(models, trained_with, task, axis, args)
             print(cli.step_table(records))
             result["steps"] += records
-    write(args, result)
+    return result
+
+
+@cli.script
+def main(argv=None):
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    check(args)
+    device = cli.set_device(args)
+    loaded = dict(zip(names_of(args.ckpt), (load_checkpoint(path, device) for path in args.ckpt)))
+    models = {name: model for name, (model, _) in loaded.items()}
+    trained_with = {name: extra.get("args", {}) for name, (_, extra) in loaded.items()}
+    generator = torch.Generator(device).manual_seed(args.seed)
+    if args.prompt is not None:
+        return cli.complete_prompt(models, args, generator)
+
+    tasks, axis = choose(args, trained_with[next(iter(models))], models)
+    with cli.own_results(parser, args):
+        command = cli.command(parser, args)
+        write(args, answer(command, models, trained_with, tasks, axis, args, generator))
 
 
 if __name__ == "__main__":

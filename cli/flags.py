@@ -8,10 +8,13 @@ import sys
 from argparse import ArgumentTypeError
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 import tasks
+from cli.early import restore_ctrl_c
 from cli.memory import keep_freed_memory, limit_memory, machine_memory, out_of_memory
+from cli.restore import check_run
 from model import CheckpointError, load_checkpoint
 
 
@@ -99,6 +102,7 @@ def script(main):
     status 2."""
     @functools.wraps(main)
     def wrapped(argv=None):
+        restore_ctrl_c()
         name = os.path.basename(main.__code__.co_filename)
         for stream in (sys.stdout, sys.stderr):  # without UTF-8, ? stands for what cannot be shown
             if hasattr(stream, "reconfigure"):
@@ -212,6 +216,7 @@ def add_run_flags(parser, eval_every, log_every):
     add("--resume", nargs="?", const=True, metavar="CKPT",
         help="continue the run saved in CKPT (default: --out) with its own flags; bit for bit at "
              "the same --threads")
+    add_overwrite_flag(parser)
     add("--save-every", type=count, default=100, metavar="N", help="save every N steps")
     add("--eval-every", type=natural, default=eval_every, metavar="N",
         help="measure exact mass every N steps; 0: at the end only")
@@ -220,6 +225,11 @@ def add_run_flags(parser, eval_every, log_every):
         help="print a line every N steps (the CSV has every step)")
     add_device_flags(parser)
     add_speed_flags(parser)
+
+
+def add_overwrite_flag(parser):
+    parser.add_argument("--overwrite", action="store_true",
+                        help="replace what is there, also if it is not of this very command")
 
 
 def add_device_flags(parser, threads=1):
@@ -256,7 +266,8 @@ def set_device(args):
 
 
 # Flags that a resumed run may change: none changes what is computed, but for the last bits.
-MAY_DIFFER = ("out", "resume", "device", "threads", "log_every", "save_every", "keep_every")
+MAY_DIFFER = ("out", "overwrite", "resume", "device", "threads", "log_every", "save_every",
+              "keep_every")
 
 
 def arguments(argv):
@@ -274,7 +285,10 @@ def resumed(argv, out):
     path = given.out if given.resume is True else given.resume
     if not path:
         return None
-    return (path, *load_checkpoint(path))
+    model, extra = load_checkpoint(path)
+    if isinstance(extra.get("script"), str):  # or it is another program's, which `parse` says
+        check_run(path, model, extra)
+    return path, model, extra
 
 
 def parse(parser, argv):
@@ -294,17 +308,38 @@ def parse(parser, argv):
     if missing:
         raise CommandError(f"{where} was written by another version, which had no "
                            f"{flag(missing[0])}; start a new run")
-    if extra["finished"]:
-        raise CommandError(f"{where} that run is finished, after {extra['step']} steps")
-    merged = parser.parse_args(argv, argparse.Namespace(**extra["args"]))
+    check_flags(parser, where, extra["args"])
+    merged = parser.parse_args(argv, argparse.Namespace(**{**extra["args"], "overwrite": False}))
+    before = extra["args"]["steps"]
+    if extra["finished"] and (merged.steps <= before or extra["step"] < before):
+        more = "more --steps go on from there" if extra["step"] == before else "before its --steps"
+        raise CommandError(f"{where} that run is finished, after {extra['step']} steps ({more})")
     for key, value in extra["args"].items():
+        if key == "steps" and merged.steps > value:
+            continue  # a run may go on for longer than it was to
         if key not in MAY_DIFFER and getattr(merged, key) != value:
             raise CommandError(f"{flag(key)} {getattr(merged, key)}: {path} was started with "
                                f"{flag(key)} {value}; a resumed run keeps its flags (leave it out, "
                                "or start a new run)")
-    merged.out = parser.parse_args(argv, argparse.Namespace(out=None)).out or path
-    merged.resume = None
+    given = parser.parse_args(argv, argparse.Namespace(out=None)).out
+    if path.endswith(f".step{extra['step']:04d}.pt") and given in (None, path):
+        raise CommandError(f"{where} is a step that --keep-every has kept, and stays as it is; "
+                           "name an --out to go on from it")
+    merged.out, merged.resume = given or path, path
     return merged, (model, extra)
+
+
+def check_flags(parser, where, flags):
+    """Raise CommandError unless the flags {name: value} that a checkpoint holds are such that the
+    parser could have given them."""
+    words = shlex.split(command(parser, argparse.Namespace(**flags)))[2:]
+    try:
+        given = vars(parser.parse_args(words))
+    except CommandError as error:
+        raise CommandError(f"{where} its flags are damaged: {error}") from None
+    for name, value in flags.items():
+        if repr(given.get(name)) != repr(value) and name != "resume":
+            raise CommandError(f"{where} its flags are damaged: {flag(name)} {value!r}")
 
 
 def flag(name):
@@ -316,15 +351,18 @@ def command(parser, args):
     words = ["python", parser.prog]
     for action in parser._actions:
         value = getattr(args, action.dest, None)
-        if action.dest in ("help", "resume") or value == action.default:
+        if action.dest in ("help", "resume", "overwrite") or value == action.default:
             continue
         if value is False:
             words.append("--no-" + flag(action.dest)[2:])
         elif value is True:
             words.append(flag(action.dest))
         else:
-            values = value if isinstance(value, list) else [value]
-            words += [flag(action.dest), *map(str, values)]
+            values = list(map(str, value if isinstance(value, list) else [value]))
+            if values[:1] and values[0].startswith("-"):  # else argparse takes it for a flag
+                words.append(f"{flag(action.dest)}={values[0]}")
+            else:
+                words += [flag(action.dest), *values]
     return shlex.join(words)
 
 
@@ -347,21 +385,30 @@ def families(task, axis):
     """The task names that --task stands for. CommandError if one of them has no such axis."""
     names = tasks.families(task)
     for name in names:
-        if axis not in tasks.AXES[name]:
+        if name not in list(tasks.TASKS):  # a checkpoint may name anything
+            raise CommandError(f"--task {name}: there is {', '.join(tasks.TASKS)} or both")
+        if axis not in list(tasks.AXES[name]):
             there = ", ".join(tasks.AXES[name])
             raise CommandError(f"--axis {axis}: {name} has no such axis; it has {there}")
     return names
 
 
-def check_context(where, context, names, axis):
+def check_context(where, context, names, axis, known=len(tasks.VOCAB)):
     """Raise CommandError, naming where the context was set, if some cell of the axis, for one of
-    the task names, does not fit into it."""
+    the task names, does not fit into it, or has tokens beyond the `known` first ones."""
     for name in names:
         task, splits = tasks.TASKS[name], tasks.AXES[name][axis].values()
         need = max(task.prompt_len(c) + task.solution_len(c) for cells in splits for c in cells)
         if need > context:
             raise CommandError(f"{where}: a context of {context} tokens is too short for the "
                                f"{axis} axis of {name}, which needs {need}")
+        if known == len(tasks.VOCAB):
+            continue
+        drawn = [task.sample(c, 64, np.random.default_rng(0)) for cells in splits for c in cells]
+        last = max(int(tokens.max()) for problems in drawn for tokens in problems)
+        if last >= known:
+            raise CommandError(f"{where}: knows the first {known} tokens only, and {name} also has "
+                               f"{tasks.VOCAB[last]}")
 
 
 def check_memory(config):

@@ -60,15 +60,16 @@ SMALL = {
     "bench": "--small --repeats 1 --layers 1 --width 16 --heads 2 --prompts 2 --group-size 2 "
              "--threads 1",
 }
-NEVER = {"compile"}   # a minute on a CPU
-# Whole numbers that cost nothing, however large; any other is kept below MANY if it is valid.
+NEVER = {"compile", "help"}   # a minute on a CPU; the end of everything else
+# Whole numbers that cost nothing, however large; another is kept below MANY if it is valid, but
+# for the absurd, which no flag should allow.
 CHEAP = {"seed", "first_seed", "save_every", "eval_every", "log_every", "keep_every", "warmup",
          "budget_rollouts", "micro_batch", "reset_every"}
 MANY = 12
 
-NUMBERS = ["", "--", "x", "nan", "inf", "-inf", "1e38", "-1e38", "1e-320", "0", "-1", "0.5", "1.5",
-           "10**6", "1000000", "1000000000000", "2147483648", "18446744073709551616", "9" * 5000,
-           "0x10", " ", "٣", "1_0", "-0"]
+ABSURD = ["nan", "inf", "-inf", "1e38", "-1e38", "1e308", "1e-320", "1000000", "1000000000000",
+          "2147483648", "18446744073709551616", "9" * 5000]
+NO_NUMBERS = ["", "--", "x", "0x10", " ", "٣", "1_0", "-0", "0.5", "10**6"]
 WORDS = ["", "--", "-", "x", "list", "hello", "31 [+1] =", "31 [x2] =", "; a b = >> a =", "= =",
          "0", "*", "a b", "é", "two\nlines", "x" * 300, "grpo", "dose"]
 PATHS = "CKPT", "FILE", "DIR"   # how a parser calls the value of a flag that is a path
@@ -98,23 +99,24 @@ class Ended:
 # ------------------------------------------------------------------------------- the command lines
 
 def command_line(rng):
-    """(script, argv): small work, then a few flags of that script, some of them hostile."""
+    """(script, argv): small work, then a few flags of that script. Mostly one of them at most is
+    hostile, or one complaint would hide the others."""
     script, = rng.choices(list(OFTEN), OFTEN.values())
     argv = SMALL[script].split()
     method = rng.choice(variants.names())
     parser = SCRIPTS[script].build_parser(*([["--method", method]] if script == "finetune" else []))
-    if script == "finetune" and rng.random() < 0.9:
+    if script == "finetune":
         argv += ["--method", method]
-    if rng.random() < 0.1 and script in ("finetune", "evaluate"):   # what they need is missing
+    if rng.random() < 0.05 and script in ("finetune", "evaluate"):   # what they need is missing
         argv = []
-    hostile = rng.choice([0, 0.1, 0.5])
     actions = [action for action in parser._actions if action.dest not in NEVER]
-    chosen = rng.sample(actions, rng.randint(0, 4))
+    chosen = rng.sample(actions, rng.randint(1, 4))
     if rng.random() < 0.3 and script != "bench":   # a file, more often than its share of the flags
-        chosen += rng.sample([action for action in actions if action.metavar in PATHS], 1)
-    for action in chosen:
-        argv += words_of(action, rng, hostile)
-    if rng.random() < 0.2:
+        chosen[0] = rng.choice([action for action in actions if action.metavar in PATHS])
+    hostile = rng.choice([0, 1, 1, 1, len(chosen)])
+    for i, action in enumerate(chosen):
+        argv += words_of(action, rng, i < hostile)
+    if rng.random() < 0.1:
         argv += rng.choice(JUNK)
     return script, argv
 
@@ -124,9 +126,9 @@ def words_of(action, rng, hostile):
     name = rng.choice(action.option_strings) if action.option_strings else None
     n = {None: 1, "?": rng.randint(0, 1), "*": rng.randint(0, 3), "+": rng.randint(1, 3)}.get(
         action.nargs, 0)
-    if rng.random() < 0.1 * hostile:
+    if hostile and rng.random() < 0.05:
         n += rng.choice([-1, 1])
-    values = [value(action, rng, rng.random() < hostile) for _ in range(n)]
+    values = [value(action, rng, hostile) for _ in range(n)]
     if name is None:
         return values
     return [f"{name}={values[0]}"] if n == 1 and rng.random() < 0.2 else [name, *values]
@@ -154,9 +156,9 @@ def a_number(action, rng, hostile):
         low = allowed.above if allowed.above is not None else allowed.least()
         return f"{rng.uniform(low, min(allowed.high, low + 1)):.3g}"
     ends = [allowed.least(), allowed.high, allowed.above, allowed.least() - 1, allowed.high + 1]
-    text = rng.choice([*NUMBERS, *map(str, ends)])
+    text = str(rng.choice(rng.choice([ABSURD, ABSURD, ends, NO_NUMBERS])))
     try:
-        if allowed.kind is int and action.dest not in CHEAP and allowed(text) > MANY:
+        if action.dest not in CHEAP and allowed.kind is int and MANY < allowed(text) <= 1_000_000:
             return str(max(allowed.least(), MANY))
     except argparse.ArgumentTypeError:
         pass
