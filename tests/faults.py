@@ -53,7 +53,6 @@ KINDS = {
     "study": (study, "--pretrain-steps 6 --grpo-steps 2 --prompts 2 --overlaps 0.5 --jobs 2 "
                      "--out study"),
 }
-ROUND = [*[kind for kind in KINDS if kind != "study"] * 2, "study"]  # that takes ten times as long
 
 
 # ------------------------------------------------------------------------------------- one process
@@ -218,8 +217,8 @@ def difference(folder, whole):
 class Faults:
     """A folder with everything that is tried; failures are collected, and printed as they come."""
 
-    def __init__(self, folder, rng, total):
-        self.folder, self.rng, self.total = folder, rng, total
+    def __init__(self, folder, kinds, rng, total):
+        self.folder, self.kinds, self.rng, self.total = folder, kinds, rng, total
         self.done, self.began, self.failures = 0, time.perf_counter(), []
         self.wholes, self.places = {}, 0
         self.make_models()
@@ -264,6 +263,14 @@ class Faults:
         self.failures.append(why)
         print(f"FAILED  {os.path.basename(folder)}: {why}\n{said(folder)[-1500:]}", flush=True)
 
+    def turn(self, i, rare):
+        """The kind whose turn it is at the i-th try: a study, which takes ten times as long as the
+        others, every `rare` tries."""
+        if "study" in self.kinds and i % rare == rare - 1:
+            return "study"
+        others = [kind for kind in self.kinds if kind != "study"]
+        return others[i % len(others)]
+
     # kills
     def go_on(self, kind, folder):
         """The flags with which a user goes on after a kill; None if all was done."""
@@ -289,7 +296,12 @@ class Faults:
         while status == -signal.SIGKILL and argv and kills < 3 and self.rng.random() < 0.6:
             status = self.killed(kind, argv, folder, aimed, seconds, moments)
             if status == -signal.SIGKILL:
-                kills, argv = kills + 1, self.go_on(kind, folder)
+                kills += 1
+                try:
+                    argv = self.go_on(kind, folder)
+                except CheckpointError as error:
+                    self.fail(folder, f"{kills} kills: {error}")
+                    return kills
         if status == -signal.SIGKILL:
             status = wait(start(kind, argv, folder)) if argv else 0
         why = f"exit status {status}" if status else difference(folder, whole)
@@ -305,7 +317,7 @@ class Faults:
         for sort in found:
             tries = 0
             while found[sort] < n // 2:
-                kills = self.kill(ROUND[tries % len(ROUND)], sort == "aimed")
+                kills = self.kill(self.turn(tries, rare=17), sort == "aimed")
                 tries += 1
                 found[sort] += kills
                 self.progress(kills, f"{found[sort]} {sort} kills")
@@ -313,8 +325,8 @@ class Faults:
 
     # bits
     def flips(self, n):
-        """(how many of n flipped bits were noticed, median seconds to load, and to check)."""
-        path = os.path.join(self.whole("grpo")[0], "run.pt")
+        """How many of n flipped bits of a checkpoint were noticed when it was loaded."""
+        path = os.path.join(self.whole("grpo")[0], "run.pt")  # with an optimizer and a reference
         with open(path, "rb") as file:
             data = file.read()
         noticed, flipped = 0, os.path.join(self.folder, "flipped.pt")
@@ -364,9 +376,9 @@ class Faults:
 
     def pairs(self, n):
         """How many of n pairs had one refused."""
-        kinds, refused = ["pretrain", "grpo", "ppo", "sft", "evaluate"], 0
+        refused = 0
         for i in range(n):
-            kind = "study" if i % 10 == 9 else kinds[i % len(kinds)]
+            kind = self.turn(i, rare=10)
             refused += self.pair(kind, other=i % 2 == 1 and kind not in ("evaluate", "study"))
             self.progress(2, f"{i + 1} pairs, {refused} with one refused")
         return refused
@@ -378,13 +390,14 @@ def main(argv=None):
     p.add_argument("--kills", type=int, default=200, help="half at random times, half aimed")
     p.add_argument("--flips", type=int, default=500, help="single bits of a checkpoint")
     p.add_argument("--pairs", type=int, default=50, help="pairs of writers on one output")
+    p.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="of runs")
     p.add_argument("--seed", type=int, default=0, help="of all that is random here")
     args = p.parse_args(argv)
     torch.set_num_threads(1)
     processes.import_early()
     folder = tempfile.mkdtemp(prefix="faults-")
     total = args.kills + args.flips // 10 + 2 * args.pairs
-    faults = Faults(folder, np.random.default_rng(args.seed), max(1, total))
+    faults = Faults(folder, args.kinds, np.random.default_rng(args.seed), max(1, total))
     noticed, kills = faults.flips(args.flips), faults.kills(args.kills)
     refused = faults.pairs(args.pairs)
     print(f"{kills['random']} random and {kills['aimed']} aimed kills; {noticed} of {args.flips} "

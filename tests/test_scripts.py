@@ -14,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from by_hand import assert_same_run, interrupt_after, rows_of
@@ -31,6 +32,7 @@ import variants
 from lab import bench, runner
 from model import GPT, GPTConfig, load_checkpoint, save_checkpoint
 from tasks import AXES
+from tests import faults
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = {"pretrain": pretrain, "finetune": finetune, "evaluate": evaluate, "study": study,
@@ -93,6 +95,26 @@ def wait_for_rows(checkpoint, rows):
     while not table.exists() or table.read_text().count("\n") <= rows:
         assert time.time() < deadline
         time.sleep(0.005)
+
+
+def test_what_kills_flipped_bits_and_second_writers_do(capsys):
+    """The short form of `python -m tests.faults`; docs/unbreakable.md has the numbers of the full
+    one."""
+    faults.main("--kills 6 --flips 40 --pairs 2 --kinds grpo".split())
+    said = capsys.readouterr().out
+    assert "40 of 40 flipped bits noticed" in said and "bit for bit" in said
+
+
+def test_the_harness_sees_a_checkpoint_that_is_written_in_place(tmp_path, monkeypatch, capsys):
+    def in_place(path, data):
+        with open(path, "wb") as file:
+            file.write(data)
+    monkeypatch.setattr(model, "write_atomically", in_place)
+    tried = faults.Faults(str(tmp_path), ["pretrain"], np.random.default_rng(3), 1)
+    while not tried.failures and tried.places < 60:
+        tried.kill("pretrain", aimed=True)
+    assert any("truncated, or not a checkpoint" in why for why in tried.failures)
+    assert "FAILED  pretrain" in capsys.readouterr().out
 
 
 LONGER = ["--steps", "40", "--eval-every", "0", "--save-every", "1", "--threads", "1"]
