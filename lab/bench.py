@@ -74,6 +74,11 @@ def seconds(function, repeats, device):
     return statistics.median(times[3:])
 
 
+def note(what):
+    """Say on stderr what is being timed, for it takes a while."""
+    print(f"timing {what}", file=sys.stderr, flush=True)
+
+
 def flops_per_token(config, context):
     """Floating-point operations of one token's forward pass, with `context` positions attended to
     on average."""
@@ -293,6 +298,7 @@ def recipes(args, ours):
 def scaling(args, device):
     """Seconds of a GRPO step as one size changes: {name: [(value, seconds)]}."""
     def step_seconds(depth=3, group_size=16, width=64):
+        note(f"a step at depth {depth}, group size {group_size}, width {width}")
         model = GPT(GPTConfig(len(VOCAB), n_embd=width)).to(device)
         method = GRPO(model, model, [("arithmetic", Cell(depth, 4))], reward="random",
                       group_size=2 if args.small else group_size)
@@ -323,11 +329,14 @@ def main(argv=None):
     name = f"{device.type}, {platform.machine()}"
     if device.type == "cuda":
         name = torch.cuda.get_device_name()
+    note("the reference work")
     result = {"device": name, "threads": torch.get_num_threads(), "torch": torch.__version__,
               **measure(args, device)}
     if (args.layers, args.width) == (2, 64):
+        note("real runs")
         result.update(whole_runs(args, device))
     if device.type == "cpu" and (args.layers, args.width) == (2, 64):
+        note("pretraining to quality")
         result.update(seconds_to_quality(args))
     if args.scaling:
         result["scaling"] = scaling(args, device)

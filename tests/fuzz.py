@@ -60,12 +60,13 @@ SMALL = {
     "bench": "--small --repeats 1 --layers 1 --width 16 --heads 2 --prompts 2 --group-size 2 "
              "--threads 1",
 }
-NEVER = {"compile", "help"}   # a minute on a CPU; the end of everything else
+NEVER = {"compile", "recipes", "help"}   # minutes on a CPU; the end of everything else
 # Whole numbers that cost nothing, however large; another is kept below MANY if it is valid, but
 # for the absurd, which no flag should allow.
 CHEAP = {"seed", "first_seed", "save_every", "eval_every", "log_every", "keep_every", "warmup",
          "budget_rollouts", "micro_batch", "reset_every"}
 MANY = 12
+THREADS = 1   # more of them, on a machine that is busy, wait for each other
 
 ABSURD = ["nan", "inf", "-inf", "1e38", "-1e38", "1e308", "1e-320", "1000000", "1000000000000",
           "2147483648", "18446744073709551616", "9" * 5000]
@@ -152,14 +153,15 @@ def a_number(action, rng, hostile):
     allowed = action.type
     if not hostile:
         if allowed.kind is int:
-            return str(rng.randint(allowed.least(), min(allowed.high, allowed.least() + 3)))
+            more = THREADS if action.dest == "threads" else 3
+            return str(rng.randint(allowed.least(), min(allowed.high, allowed.least() + more)))
         low = allowed.above if allowed.above is not None else allowed.least()
         return f"{rng.uniform(low, min(allowed.high, low + 1)):.3g}"
     ends = [allowed.least(), allowed.high, allowed.above, allowed.least() - 1, allowed.high + 1]
     text = str(rng.choice(rng.choice([ABSURD, ABSURD, ends, NO_NUMBERS])))
     try:
         if action.dest not in CHEAP and allowed.kind is int and MANY < allowed(text) <= 1_000_000:
-            return str(max(allowed.least(), MANY))
+            return str(max(allowed.least(), THREADS if action.dest == "threads" else MANY))
     except argparse.ArgumentTypeError:
         pass
     return text

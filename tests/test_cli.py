@@ -508,12 +508,12 @@ def test_the_csv_is_cut_back_to_the_checkpoint(tmp_path):
 
 
 def test_a_line_keeps_what_matters_most_within_100_columns(tmp_path, capsys):
-    log = log_of(tmp_path / "x.pt", [], steps=123456789)
+    log = log_of(tmp_path / "x.pt", [], steps=1_000_000)
     for n in range(1, 40):
         parts = [f"part{i} {'9' * (n + i)}" for i in range(8)]
         log.print(987654321 // 8, parts)
         line, = capsys.readouterr().out.splitlines()
-        assert len(line) <= 100 and line.startswith("step 123456790/123456789  part0 9")
+        assert len(line) <= 100 and line.startswith("step 123456790/1000000  part0 9")
         assert "  eta " in line
         fits = [part for part in parts if part in line]
         assert line.index(fits[-1]) > 0 and parts[0] in line

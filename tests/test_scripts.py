@@ -29,7 +29,7 @@ import pretrain
 import study
 import toy_family
 import variants
-from lab import bench, runner
+from lab import bench, processes
 from model import GPT, GPTConfig, load_checkpoint, save_checkpoint
 from tasks import AXES
 from tests import faults
@@ -124,8 +124,7 @@ LONGER = ["--steps", "40", "--eval-every", "0", "--save-every", "1", "--threads"
 def test_a_killed_process_leaves_a_checkpoint_to_resume(kind, base, tmp_path):
     whole, killed = str(tmp_path / "whole.pt"), str(tmp_path / "killed.pt")
     script, argv = run_of(kind, base, killed)
-    process = runner.PROCESSES.Process(target=runner.work,
-                                       args=(kind, [*argv, *LONGER], str(tmp_path / "log")))
+    process = processes.PROCESSES.Process(target=script.main, args=([*argv, *LONGER],))
     process.start()
     wait_for_rows(killed, 4)
     process.kill()
@@ -289,7 +288,7 @@ def test_of_a_flag_that_is_given_again_the_last_value_holds(base, tmp_path):
     pretrain.main([*SMALL_BASE, "--steps", "3", "--out", other, "--steps", "2", "--out", out])
     assert load_checkpoint(out)[1]["step"] == 2
     finetune.main(["--init", out, "--method", "ppo", *SMALL_GRPO, "--method", "rloo", "--init",
-                   base, "--steps", "1", "--out", out])
+                   base, "--steps", "1", "--out", out, "--overwrite"])
     args = load_checkpoint(out)[1]["args"]
     assert (args["method"], args["steps"], args["init"]) == ("rloo", 1, base)
     assert not os.path.exists(other)
@@ -305,7 +304,7 @@ def places(base, tmp_path):
     names = "half", "truncated", "foreign", "short"
     places = {name: str(tmp_path / f"{name}.pt") for name in names}
     trained, extra = load_checkpoint(base)
-    save_checkpoint(places["half"], trained, **{**extra, "finished": False})
+    save_checkpoint(places["half"], trained, **{**extra, "finished": False, "step": 10})
     Path(places["truncated"]).write_bytes(Path(base).read_bytes()[:3000])
     torch.save({"state_dict": {}}, places["foreign"])
     save_checkpoint(places["short"], GPT(GPTConfig(context=12, n_embd=16)), args={})
