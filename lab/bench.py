@@ -215,6 +215,7 @@ def measure(args, device):
     except ValueError as error:
         raise cli.CommandError(f"--width {args.width} --heads {args.heads}: {error}") from None
     cli.check_memory(config)
+    note("the reference work")
     task, new, rows = TASKS["arithmetic"], 4 if args.small else NEW, args.prompts * args.group_size
     peak = matmul_peak(args, device)
     context = task.prompt_len(CELL) + new / 2   # a token's mean number of predecessors
@@ -329,7 +330,6 @@ def main(argv=None):
     name = f"{device.type}, {platform.machine()}"
     if device.type == "cuda":
         name = torch.cuda.get_device_name()
-    note("the reference work")
     result = {"device": name, "threads": torch.get_num_threads(), "torch": torch.__version__,
               **measure(args, device)}
     if (args.layers, args.width) == (2, 64):
