@@ -53,5 +53,5 @@ def limit_memory():
     there = machine_memory()
     if sys.platform == "linux" and there < math.inf:
         soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        if soft == resource.RLIM_INFINITY:
+        if soft == resource.RLIM_INFINITY or soft > there:
             resource.setrlimit(resource.RLIMIT_DATA, (there, hard))
