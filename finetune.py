@@ -130,14 +130,15 @@ def main(argv=None):
     if saved is not None:
         done, seconds = saved[1]["step"], saved[1]["seconds"]
         optimizer.load_state_dict(saved[1]["optimizer"])
-        method.load_state(saved[1]["method"])
+        method.load_state([saved[1]["method"], *saved[1]["others"]][cli.ranks.rank()])
     command = cli.command(parser, args)
     log = cli.Log(args.out, [*LOGGED, *method.columns, "rewards"], args.steps, done, seconds)
 
     def save(step, finished=False, path=args.out):
-        save_checkpoint(path, policy, script=parser.prog, command=command, args=vars(args),
-                        step=step, finished=finished, seconds=log.seconds(),
-                        optimizer=optimizer.state_dict(), method=method.state(),
+        first, *others = cli.ranks.gather(method.state())
+        cli.ranks.write(save_checkpoint, path, policy, script=parser.prog, command=command,
+                        args=vars(args), step=step, finished=finished, seconds=log.seconds(),
+                        optimizer=optimizer.state_dict(), method=first, others=others,
                         reference=reference.state_dict())
 
     log.announce(command, f"{policy.n_parameters():,} parameters on {device.type}, "
@@ -157,15 +158,15 @@ def main(argv=None):
             numbers["rollouts"] = method.rollouts
             numbers["rewards"] = " ".join(f"{g.cell}: {g.rewards.mean():.3f};" for g in groups)
             if args.eval_every and done % args.eval_every == 0 or last:
-                numbers.update(mean_masses(policy, names, args.axis, args.eval_prompts,
-                                           method.temperature))
+                numbers.update(cli.ranks.once(mean_masses, policy, names, args.axis,
+                                              args.eval_prompts, method.temperature))
             log.row(done, sum(g.tokens.numel() for g in groups), numbers)
             if done % args.log_every == 0 or last:
                 log.print(done, method.describe(numbers))
             log.count_silence(numbers)
             if args.keep_every and done % args.keep_every == 0:
                 save(done, last, f"{os.path.splitext(args.out)[0]}.step{done:04d}.pt")
-            stop = stopped()  # asked once: a signal between two looks would not be saved
+            stop = cli.ranks.any_stops(stopped(), policy)  # asked once: a signal between two looks would not be saved
             if last or stop or done % args.save_every == 0:
                 save(done, finished=last)
             if stop and not last:

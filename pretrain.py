@@ -176,12 +176,15 @@ def update(model, optimizers, problems, lr):
 
     Raises FloatingPointError before a loss or gradient that is not finite can reach the weights.
     """
-    tokens = torch.from_numpy(np.hstack(problems)).to(next(model.parameters()).device)
-    loss = -token_logprobs(model, tokens, problems.prompts.shape[1]).mean()
+    own = cli.ranks.share(len(problems.prompts))  # all rows, unless torchrun started several
+    tokens = torch.from_numpy(np.hstack(problems)[own]).to(next(model.parameters()).device)
+    logp = token_logprobs(model, tokens, problems.prompts.shape[1])
+    loss = -logp.mean() * (len(tokens) / len(problems.prompts))
     for optimizer in optimizers:
         optimizer.zero_grad()
     loss.backward()
-    loss, norm = loss.item(), torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0).item()
+    loss, = cli.ranks.add_gradients(list(model.parameters()), loss.item())
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0).item()
     if not (np.isfinite(loss) and np.isfinite(norm)):
         raise FloatingPointError(f"loss {loss}, gradient norm {norm}")
     for optimizer in optimizers:
@@ -283,8 +286,9 @@ def main(argv=None):
     log = cli.Log(args.out, ["loss", *SPLITS, "lr"], args.steps, start, seconds)
 
     def save(step, finished=False):
-        save_checkpoint(args.out, model, script=parser.prog, command=command, args=vars(args),
-                        step=step, finished=finished, scanned=scanned, seconds=log.seconds(),
+        cli.ranks.write(save_checkpoint, args.out, model, script=parser.prog, command=command,
+                        args=vars(args), step=step, finished=finished, scanned=scanned,
+                        seconds=log.seconds(),
                         optimizers=[optimizer.state_dict() for optimizer in optimizers])
 
     log.announce(command, f"{model.n_parameters():,} parameters on {device.type}, "
@@ -305,12 +309,13 @@ def main(argv=None):
             numbers, done = {"loss": loss, "lr": lr}, step + 1
             finished = done == args.steps
             if args.eval_every and done % args.eval_every == 0 or finished:
-                numbers.update(mean_masses(model, names, args.axis, args.eval_prompts))
+                numbers.update(cli.ranks.once(mean_masses, model, names, args.axis,
+                                              args.eval_prompts))
                 finished |= args.until is not None and numbers[args.until_split] >= args.until
             log.row(done, sum(x.size for x in problems), numbers)
             if done % args.log_every == 0 or "id" in numbers:
                 log.print(done, describe(numbers))
-            stop = stopped()  # asked once: a signal between two looks would not be saved
+            stop = cli.ranks.any_stops(stopped(), model)  # asked once: a signal between two looks would not be saved
             if finished or stop or done % args.save_every == 0:
                 save(done, finished)
             if finished:

@@ -2,9 +2,11 @@
 
     flags.py      flags, one-line errors, devices, what a resumed run keeps
     methods.py    knobs, and the part of a method that is not the algorithm
+    ranks.py      one run on many processes
     runs.py       Ctrl-C, safe writing, the log line and its CSV
     tables.py     tables, charts, problems token by token
 """
+from cli import ranks
 from cli.flags import (MAY_DIFFER, WIDTH, CommandError, Parser, add_device_flags, add_run_flags,
                        add_speed_flags, add_task_flags, arguments, check_context, command, count,
                        did_you_mean, families, flag, fold, keep_freed_memory, natural, nonnegative,

@@ -10,6 +10,7 @@ import sys
 import torch
 
 import tasks
+from cli import ranks
 from model import CheckpointError, load_checkpoint
 
 
@@ -64,9 +65,13 @@ def script(main):
         for stream in (sys.stdout, sys.stderr):  # without UTF-8, ? stands for what cannot be shown
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="replace")
+        name = os.path.basename(main.__code__.co_filename)
         try:
-            return main(argv)
-        except (CommandError, CheckpointError) as error:
+            ranks.join(name)
+            result = main(argv)
+            ranks.leave()
+            return result
+        except (CommandError, CheckpointError, ranks.RankError) as error:
             message = str(error)
         except KeyboardInterrupt:  # training loops save before this; here nothing can be lost
             print("interrupted", file=sys.stderr)
@@ -76,8 +81,8 @@ def script(main):
             raise SystemExit(0) from None
         except OSError as error:
             message = f"{error.filename or 'file system'}: {error.strerror}"
-        name = os.path.basename(main.__code__.co_filename)
-        print(f"{name}: error: {message}", file=sys.stderr, flush=True)
+        if ranks.says_why():
+            print(f"{name}: error: {message}", file=sys.stderr, flush=True)
         raise SystemExit(2)
     return wrapped
 
@@ -181,6 +186,8 @@ def set_device(args):
     name = there[0] if args.device == "auto" else args.device
     if name not in there:
         raise CommandError(f"--device {name}: not available here; there is {', '.join(there)}")
+    if name == "cuda" and ranks.size() > 1:
+        ranks.take_gpu()
     return torch.device(name)
 
 
@@ -212,6 +219,8 @@ def parse(parser, argv):
     A resumed run keeps the flags it was started with. One that is given again must agree.
     """
     args = parser.parse_args(argv)
+    if ranks.size() > 1:
+        args.ranks = ranks.size()
     if not args.resume:
         return args, None
     path, model, extra = resumed(argv, parser.get_default("out"))
@@ -225,6 +234,10 @@ def parse(parser, argv):
                            f"{flag(missing[0])}; start a new run")
     if extra["finished"]:
         raise CommandError(f"{where} that run is finished, after {extra['step']} steps")
+    if extra["args"].get("ranks", 1) != ranks.size():
+        raise CommandError(f"{where} that run is shared by {extra['args'].get('ranks', 1)} "
+                           f"processes, not by {ranks.size()}; a resumed run keeps their number "
+                           "(torchrun --nproc-per-node)")
     merged = parser.parse_args(argv, argparse.Namespace(**extra["args"]))
     for key, value in extra["args"].items():
         if key not in MAY_DIFFER and getattr(merged, key) != value:
@@ -242,7 +255,7 @@ def flag(name):
 
 def command(parser, args):
     """The command line that repeats a run: every flag that differs from its default."""
-    words = ["python", parser.prog]
+    words = [*ranks.launcher(), parser.prog]
     for action in parser._actions:
         value = getattr(args, action.dest, None)
         if action.dest in ("help", "resume") or value == action.default:

@@ -9,6 +9,7 @@ import sys
 import textwrap
 import time
 
+from cli import ranks
 from cli.flags import WIDTH, CommandError, fold
 
 
@@ -41,6 +42,8 @@ def check_writable(path):
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     if os.path.isdir(path):
         raise CommandError(f"{path}: is a folder; name a file")
+    if ranks.rank() > 0:
+        return
     probe = f"{path}.{os.getpid()}.tmp"
     with open(probe, "wb"):
         pass
@@ -75,7 +78,7 @@ def quantity(x):
 def interrupted(script, step, steps, path):
     """Say how to go on after Ctrl-C; returns the exit status that shells expect of it."""
     print(f"interrupted after step {step}/{steps}, saved; go on with: "
-          f"python {script} --resume {shlex.quote(path)}", flush=True)
+          f"{shlex.join([*ranks.launcher(), script])} --resume {shlex.quote(path)}", flush=True)
     return 130
 
 
@@ -106,6 +109,7 @@ class Log:
             with open(path, newline="", encoding="utf-8") as file:
                 kept = [row for row in csv.DictReader(file)
                         if row["step"].isdigit() and int(row["step"]) <= start]
+        path = path if ranks.rank() == 0 else os.devnull
         self.file = open(path, "w", newline="", encoding="utf-8")
         self.writer = csv.DictWriter(self.file, self.columns, restval="", extrasaction="ignore")
         self.writer.writeheader()
@@ -130,7 +134,7 @@ class Log:
             note = (f"note: {self.checkpoint} exists; its CSV starts anew now, and it is replaced "
                     "at this run's first save (--resume would continue it)")
             print(textwrap.fill(note, WIDTH), flush=True)
-        if not os.path.exists(self.checkpoint):
+        if not ranks.once(os.path.exists, self.checkpoint):
             save(self.first)
 
     def print(self, step, parts):
