@@ -166,7 +166,8 @@ def main(argv=None):
             log.count_silence(numbers)
             if args.keep_every and done % args.keep_every == 0:
                 save(done, last, f"{os.path.splitext(args.out)[0]}.step{done:04d}.pt")
-            stop = cli.ranks.any_stops(stopped(), policy)  # asked once: a signal between two looks would not be saved
+            # asked once: a signal between two looks would not be saved
+            stop = cli.ranks.any_stops(stopped(), policy)
             if last or stop or done % args.save_every == 0:
                 save(done, finished=last)
             if stop and not last:

@@ -315,7 +315,8 @@ def main(argv=None):
             log.row(done, sum(x.size for x in problems), numbers)
             if done % args.log_every == 0 or "id" in numbers:
                 log.print(done, describe(numbers))
-            stop = cli.ranks.any_stops(stopped(), model)  # asked once: a signal between two looks would not be saved
+            # asked once: a signal between two looks would not be saved
+            stop = cli.ranks.any_stops(stopped(), model)
             if finished or stop or done % args.save_every == 0:
                 save(done, finished)
             if finished:
