@@ -8,13 +8,13 @@
 The first checkpoint is the base. Masses and pass@k are exact: measure.py says how. Sampled are
 only stop, entropy and what --samples adds. Every k, cell and prompt is in the file of --json.
 """
-import csv
+import cli  # first, so that Ctrl-C while torch is being imported is one line, too
+
 import json
 
 import numpy as np
 import torch
 
-import cli
 from cli import check_context, families, names_of, show_k
 from measure import (FELL, KS, bootstrap, eval_problems, exact_pass_at_k, log_mass, matched_passes,
                      mean_masses, pass_at_k, perplexities, reach, sampled, split_masses,
@@ -46,6 +46,7 @@ def build_parser(argv=()):  # called like that of finetune.py, which looks into 
         help="also coverage, efficiency gap, perplexity and matched temperature, beside the base")
     add("--csv", metavar="FILE", help="write every prompt's log mass")
     add("--json", metavar="FILE", help="write the tables, and every prompt's log mass")
+    cli.add_overwrite_flag(p)
     add("--seed", type=cli.natural, default=0, help="seed of what is sampled")
     cli.add_device_flags(p)
     return p
@@ -200,21 +201,15 @@ def choose(args, saved, models):
         check_context(path, model.config.context, names, axis)
     if args.per_step and not any(hasattr(TASKS[name], "wrong_chains") for name in names):
         raise cli.CommandError(f"--per-step: {task} has no wrong_chains to continue")
-    for path in filter(None, (args.csv, args.json)):
-        cli.check_writable(path)
     return names, axis
 
 
 def write(args, result):
     """The files of --csv and --json."""
     if args.csv:
-        with open(args.csv, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, result["prompts"][0])
-            writer.writeheader()
-            writer.writerows(result["prompts"])
+        cli.write_text(args.csv, cli.table_text(result["prompts"][0], result["prompts"]))
     if args.json:
-        with open(args.json, "w", encoding="utf-8") as file:
-            json.dump(result, file)
+        cli.write_text(args.json, json.dumps(result))
 
 
 @cli.script
@@ -231,6 +226,7 @@ def main(argv=None):
         return cli.complete_prompt(models, args, generator)
 
     tasks, axis = choose(args, trained_with[next(iter(models))], models)
+    cli.check_results(parser, args)
     result = {"command": cli.command(parser, args), "args": vars(args), "summary": [],
               "temperature": args.temperature, "analyses": [], "steps": [], "prompts": []}
     if args.show:

@@ -15,16 +15,16 @@ right answers is measured, on prompts that no training ever draws. The KLs are n
     --kl k3_loss     beta * k3 is added to the loss, as in the GRPO paper: its gradient is that of
                      the forward KL, and the optimum is hyperbolic, not exponential (theory.py)
 """
+import cli  # first, so that Ctrl-C while torch is being imported is one line, too
+
 import copy
 import math
-import os
 
 import torch
 
-import cli
 import variants
 from measure import mean_masses
-from model import load_checkpoint, save_checkpoint
+from model import load_checkpoint
 from tasks import AXES, SPLITS
 
 TRAIN_ON = {"id": ["id"], "edge": ["edge"], "hard": ["hard"], "mix": ["id", "edge"]}
@@ -124,58 +124,50 @@ def main(argv=None):
     for model in (policy, reference):
         model.to(device).speed_up(args.compile, args.bf16)
     method = make_method(args, policy, reference)
-    cli.check_writable(args.out)
     optimizer = torch.optim.AdamW(method.parameters(), lr=method.lr, weight_decay=0.0)
-    done, seconds = 0, 0.0
     if saved is not None:
-        done, seconds = saved[1]["step"], saved[1]["seconds"]
         optimizer.load_state_dict(saved[1]["optimizer"])
-        method.load_state([saved[1]["method"], *saved[1]["others"]][cli.ranks.rank()])
-    command = cli.command(parser, args)
-    log = cli.Log(args.out, [*LOGGED, *method.columns, "rewards"], args.steps, done, seconds)
+        method.load_state(saved[1]["method"])
+    log = cli.Log(parser, args, [*LOGGED, *method.columns, "rewards"], saved)
 
     def save(step, finished=False, path=args.out):
-        first, *others = cli.ranks.gather(method.state())
-        cli.ranks.write(save_checkpoint, path, policy, script=parser.prog, command=command,
-                        args=vars(args), step=step, finished=finished, seconds=log.seconds(),
-                        optimizer=optimizer.state_dict(), method=first, others=others,
-                        reference=reference.state_dict())
+        state, *others = cli.ranks.gather(method.state())  # of every process, if there are several
+        cli.save(path, policy, **log.about(step, finished), method=state, others=others,
+                 optimizer=optimizer.state_dict(), reference=reference.state_dict())
 
-    log.announce(command, f"{policy.n_parameters():,} parameters on {device.type}, "
-                 f"{method.batch()} a step, on "
-                 + ", ".join(sorted({str(cell) for _, cell in method.tasks})), save)
-    log.steps = expected_steps(args, done, method.rollouts)
-    with cli.stop_signals() as stopped:
+    with log.writing() as stopped:
+        log.announce(f"{policy.n_parameters():,} parameters on {device.type}, "
+                     f"{method.batch()} a step, on "
+                     + ", ".join(sorted({str(cell) for _, cell in method.tasks})), save)
+        done = log.first
+        log.steps = expected_steps(args, done, method.rollouts)
         while done < log.steps:
             optimizer.param_groups[0]["lr"] = learning_rate(args, method, done)
-            try:
-                groups, numbers = method.step(optimizer)
-            except FloatingPointError as error:
-                raise cli.diverged(done + 1, error, args.out) from None
+            groups, numbers = method.step(optimizer)
+            cli.check_finite(method.parameters())
             done += 1
             log.steps = expected_steps(args, done, method.rollouts)
             last = done == log.steps
             numbers["rollouts"] = method.rollouts
             numbers["rewards"] = " ".join(f"{g.cell}: {g.rewards.mean():.3f};" for g in groups)
             if args.eval_every and done % args.eval_every == 0 or last:
-                numbers.update(cli.ranks.once(mean_masses, policy, names, args.axis,
-                                              args.eval_prompts, method.temperature))
+                numbers.update(mean_masses(policy, names, args.axis, args.eval_prompts,
+                                           method.temperature))
             log.row(done, sum(g.tokens.numel() for g in groups), numbers)
             if done % args.log_every == 0 or last:
                 log.print(done, method.describe(numbers))
             log.count_silence(numbers)
             if args.keep_every and done % args.keep_every == 0:
-                save(done, last, f"{os.path.splitext(args.out)[0]}.step{done:04d}.pt")
-            # asked once: a signal between two looks would not be saved
-            stop = cli.ranks.any_stops(stopped(), policy)
+                save(done, last, cli.kept_path(args.out, done))
+            stop = stopped()  # asked once: a signal between two looks would not be saved
             if last or stop or done % args.save_every == 0:
                 save(done, finished=last)
             if stop and not last:
-                raise SystemExit(cli.interrupted(parser.prog, done, log.steps, args.out))
-    print(f"saved {args.out} after {done} steps, {method.rollouts:,} rollouts, "
-          f"{cli.duration(log.seconds())}")
+                log.interrupted(done)
+    log.say(f"saved {args.out} after {done} steps, {method.rollouts:,} rollouts, "
+            f"{cli.duration(log.seconds())}")
     if method.rollouts < method.budget_rollouts:
-        print(f"note: --steps {args.steps} ended the run before its budget was spent")
+        log.say(f"note: --steps {args.steps} ended the run before its budget was spent")
 
 
 if __name__ == "__main__":

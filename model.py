@@ -444,17 +444,23 @@ def save_checkpoint(path, model, **extra):
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, "config": asdict(model.config), "model": model.state_dict(),
                 "extra": extra}, buffer)
-    path = os.fspath(path)
-    partial = f"{path}.{os.getpid()}.tmp"
+    write_atomically(path, buffer.getbuffer())
+
+
+def write_atomically(path, data):
+    """Write bytes to path, whole or not at all; a symlink stays, and the file that it names is
+    replaced. Raises OSError naming path."""
+    target = os.path.realpath(path)
+    partial = f"{target}.{os.getpid()}.tmp"
     try:
-        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
         with open(partial, "wb") as file:
-            file.write(buffer.getbuffer())
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, path)
+        os.replace(partial, target)
     except OSError as error:
-        raise OSError(error.errno, error.strerror, path) from error
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
     finally:
         if os.path.exists(partial):
             os.remove(partial)

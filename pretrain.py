@@ -26,12 +26,13 @@ these tasks it takes a fifth of the nanoGPT recipe's time (`python -m lab.bench 
 Departures from nanoGPT's train.py: argparse for flags; data keyed by (seed, step, cell) instead of
 a stream, so that resuming and comparing mixtures are exact; no gradient accumulation.
 """
+import cli  # first, so that Ctrl-C while torch is being imported is one line, too
+
 import numpy as np
 import torch
 
-import cli
 from measure import mean_masses
-from model import GPT, GPTConfig, load_checkpoint, save_checkpoint, token_logprobs
+from model import GPT, GPTConfig, load_checkpoint, token_logprobs
 from tasks import AXES, SPLITS, TASKS, VOCAB, cell_key, disguised_share, families
 
 EXPOSURES = {
@@ -269,66 +270,57 @@ def main(argv=None):
     names, config = check(args)
     args.lr = args.lr or min(TASKS[name].pretrain_lr for name in names)
     device = cli.set_device(args)
-    cli.check_writable(args.out)
     torch.manual_seed(args.seed)
     model = starting_model(args, config, saved).to(device)
     if args.init is not None:
         cli.check_context(f"--init {args.init}", model.config.context, names, args.axis)
     model.speed_up(args.compile, args.bf16)
     optimizers = make_optimizers(model, args.optimizer, args.lr, args.weight_decay)
-    mixture, start, scanned, seconds = Mixture(args), 0, {"problems": 0, "edge": 0}, 0.0
+    mixture, scanned = Mixture(args), {"problems": 0, "edge": 0}
     if saved is not None:
-        extra = saved[1]
-        start, scanned, seconds = extra["step"], extra["scanned"], extra["seconds"]
-        for optimizer, state in zip(optimizers, extra["optimizers"]):
+        scanned = saved[1]["scanned"]
+        for optimizer, state in zip(optimizers, saved[1]["optimizers"]):
             optimizer.load_state_dict(state)
-    command = cli.command(parser, args)
-    log = cli.Log(args.out, ["loss", *SPLITS, "lr"], args.steps, start, seconds)
+    log = cli.Log(parser, args, ["loss", *SPLITS, "lr"], saved)
 
     def save(step, finished=False):
-        cli.ranks.write(save_checkpoint, args.out, model, script=parser.prog, command=command,
-                        args=vars(args), step=step, finished=finished, scanned=scanned,
-                        seconds=log.seconds(),
-                        optimizers=[optimizer.state_dict() for optimizer in optimizers])
+        cli.save(args.out, model, **log.about(step, finished), scanned=scanned,
+                 optimizers=[optimizer.state_dict() for optimizer in optimizers])
 
-    log.announce(command, f"{model.n_parameters():,} parameters on {device.type}, "
-                 f"{args.batch_size} problems a step; edge steps {mixture.edge.sum()} of "
-                 f"{args.steps}", save)
-    with cli.stop_signals() as stopped:
-        for step in range(start, args.steps):
+    with log.writing() as stopped:
+        log.announce(f"{model.n_parameters():,} parameters on {device.type}, "
+                     f"{args.batch_size} problems a step; edge steps {mixture.edge.sum()} of "
+                     f"{args.steps}", save)
+        for step in range(log.first, args.steps):
             # one batch of one cell
             task, kind, problems = mixture.draw(step)
             scanned["problems"] += len(problems.prompts)
             scanned["edge"] += edge_problems(task, args.axis, problems.prompts)
             lr = args.lr * schedule(step, args.steps, args.warmup, args.decay)
-            try:
-                loss, _ = update(model, optimizers, problems, lr)
-            except FloatingPointError as error:
-                raise cli.diverged(step + 1, error, args.out) from None
+            loss, _ = update(model, optimizers, problems, lr)
+            cli.check_finite(model.parameters())
             # how far, and how well
             numbers, done = {"loss": loss, "lr": lr}, step + 1
             finished = done == args.steps
             if args.eval_every and done % args.eval_every == 0 or finished:
-                numbers.update(cli.ranks.once(mean_masses, model, names, args.axis,
-                                              args.eval_prompts))
+                numbers.update(mean_masses(model, names, args.axis, args.eval_prompts))
                 finished |= args.until is not None and numbers[args.until_split] >= args.until
             log.row(done, sum(x.size for x in problems), numbers)
             if done % args.log_every == 0 or "id" in numbers:
                 log.print(done, describe(numbers))
-            # asked once: a signal between two looks would not be saved
-            stop = cli.ranks.any_stops(stopped(), model)
+            stop = stopped()  # asked once: a signal between two looks would not be saved
             if finished or stop or done % args.save_every == 0:
                 save(done, finished)
             if finished:
                 break
             if stop:
-                raise SystemExit(cli.interrupted(parser.prog, done, args.steps, args.out))
-    print(f"scan: {scanned['problems']:,} problems drawn, {scanned['edge']:,} of them from the "
-          f"edge cells of the {args.axis} axis")
+                log.interrupted(done)
+    log.say(f"scan: {scanned['problems']:,} problems drawn, {scanned['edge']:,} of them from the "
+            f"edge cells of the {args.axis} axis")
     if args.axis == "composition":
-        print(f"of the held-out words of depth 2, {disguised_share(2):.0%} compute what some seen "
-              "word of up to depth 3 computes too")
-    print(f"saved {args.out} after {done} steps, {cli.duration(log.seconds())}")
+        log.say(f"of the held-out words of depth 2, {disguised_share(2):.0%} compute what some "
+                "seen word of up to depth 3 computes too")
+    log.say(f"saved {args.out} after {done} steps, {cli.duration(log.seconds())}")
 
 
 def describe(numbers):

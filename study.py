@@ -13,12 +13,13 @@ log, CSV and checkpoint lie in --out, and its command is at the top of its log. 
 done is not run again; Ctrl-C, or a crash, loses nothing; a run that fails is reported and the
 others go on. A question's numbers go to --out/results/, never by themselves to what is published.
 """
+import cli  # first, so that Ctrl-C while torch is being imported is one line, too
+
 import argparse
 import os
 import textwrap
 import time
 
-import cli
 import questions
 from lab import draw, records, report, runner
 from lab.jobs import DEFAULTS

@@ -11,6 +11,7 @@ import torch
 
 import tasks
 from cli import ranks
+from cli.early import restore_ctrl_c
 from model import CheckpointError, load_checkpoint
 
 
@@ -62,15 +63,14 @@ def script(main):
     status 2."""
     @functools.wraps(main)
     def wrapped(argv=None):
+        restore_ctrl_c()
         for stream in (sys.stdout, sys.stderr):  # without UTF-8, ? stands for what cannot be shown
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="replace")
         name = os.path.basename(main.__code__.co_filename)
         try:
-            ranks.join(name)
-            result = main(argv)
-            ranks.leave()
-            return result
+            with ranks.joined(name):
+                return main(argv)
         except (CommandError, CheckpointError, ranks.RankError) as error:
             message = str(error)
         except KeyboardInterrupt:  # training loops save before this; here nothing can be lost
@@ -133,6 +133,7 @@ def add_run_flags(parser, eval_every, log_every):
     add("--resume", nargs="?", const=True, metavar="CKPT",
         help="continue the run saved in CKPT (default: --out) with its own flags; bit for bit at "
              "the same --threads")
+    add_overwrite_flag(parser)
     add("--save-every", type=count, default=100, metavar="N", help="save every N steps")
     add("--eval-every", type=natural, default=eval_every, metavar="N",
         help="measure exact mass every N steps; 0: at the end only")
@@ -141,6 +142,11 @@ def add_run_flags(parser, eval_every, log_every):
         help="print a line every N steps (the CSV has every step)")
     add_device_flags(parser)
     add_speed_flags(parser)
+
+
+def add_overwrite_flag(parser):
+    parser.add_argument("--overwrite", action="store_true",
+                        help="replace what is there, also if it is not of this very command")
 
 
 def add_device_flags(parser, threads=1):
@@ -186,13 +192,14 @@ def set_device(args):
     name = there[0] if args.device == "auto" else args.device
     if name not in there:
         raise CommandError(f"--device {name}: not available here; there is {', '.join(there)}")
-    if name == "cuda" and ranks.size() > 1:
+    if name == "cuda":
         ranks.take_gpu()
     return torch.device(name)
 
 
 # Flags that a resumed run may change: none changes what is computed, but for the last bits.
-MAY_DIFFER = ("out", "resume", "device", "threads", "log_every", "save_every", "keep_every")
+MAY_DIFFER = ("out", "overwrite", "resume", "device", "threads", "log_every", "save_every",
+              "keep_every")
 
 
 def arguments(argv):
@@ -219,8 +226,6 @@ def parse(parser, argv):
     A resumed run keeps the flags it was started with. One that is given again must agree.
     """
     args = parser.parse_args(argv)
-    if ranks.size() > 1:
-        args.ranks = ranks.size()
     if not args.resume:
         return args, None
     path, model, extra = resumed(argv, parser.get_default("out"))
@@ -232,20 +237,24 @@ def parse(parser, argv):
     if missing:
         raise CommandError(f"{where} was written by another version, which had no "
                            f"{flag(missing[0])}; start a new run")
-    if extra["finished"]:
-        raise CommandError(f"{where} that run is finished, after {extra['step']} steps")
-    if extra["args"].get("ranks", 1) != ranks.size():
-        raise CommandError(f"{where} that run is shared by {extra['args'].get('ranks', 1)} "
-                           f"processes, not by {ranks.size()}; a resumed run keeps their number "
-                           "(torchrun --nproc-per-node)")
-    merged = parser.parse_args(argv, argparse.Namespace(**extra["args"]))
+    extra = ranks.own_part(where, extra)
+    merged = parser.parse_args(argv, argparse.Namespace(**{**extra["args"], "overwrite": False}))
+    before = extra["args"]["steps"]
+    if extra["finished"] and (merged.steps <= before or extra["step"] < before):
+        more = "more --steps go on from there" if extra["step"] == before else "before its --steps"
+        raise CommandError(f"{where} that run is finished, after {extra['step']} steps ({more})")
     for key, value in extra["args"].items():
+        if key == "steps" and merged.steps > value:
+            continue  # a run may go on for longer than it was to
         if key not in MAY_DIFFER and getattr(merged, key) != value:
             raise CommandError(f"{flag(key)} {getattr(merged, key)}: {path} was started with "
                                f"{flag(key)} {value}; a resumed run keeps its flags (leave it out, "
                                "or start a new run)")
-    merged.out = parser.parse_args(argv, argparse.Namespace(out=None)).out or path
-    merged.resume = None
+    given = parser.parse_args(argv, argparse.Namespace(out=None)).out
+    if path.endswith(f".step{extra['step']:04d}.pt") and given in (None, path):
+        raise CommandError(f"{where} is a step that --keep-every has kept, and stays as it is; "
+                           "name an --out to go on from it")
+    merged.out, merged.resume = given or path, path
     return merged, (model, extra)
 
 
@@ -258,7 +267,7 @@ def command(parser, args):
     words = [*ranks.launcher(), parser.prog]
     for action in parser._actions:
         value = getattr(args, action.dest, None)
-        if action.dest in ("help", "resume") or value == action.default:
+        if action.dest in ("help", "resume", "overwrite") or value == action.default:
             continue
         if value is False:
             words.append("--no-" + flag(action.dest)[2:])

@@ -7,6 +7,7 @@ step; gradients are added up, and all make the same update. Rank 0 alone prints,
 
 Without torchrun nothing in here does anything. With it, what ends one process ends all, in a line.
 """
+import contextlib
 import io
 import os
 import sys
@@ -51,9 +52,11 @@ def together(function, *args, **options):
                         f"({reason}); go on with --resume") from None
 
 
-def join(script):
-    """Meet the other processes, if there are any. From here on only rank 0 prints."""
-    if size() == 1 or met:
+@contextlib.contextmanager
+def joined(script):
+    """Meet the other processes, if there are any, for as long as the run takes."""
+    if size() == 1:
+        yield
         return
     if script not in ("pretrain.py", "finetune.py"):
         raise RankError(f"torchrun: {script} is one process; start it with python")
@@ -63,12 +66,8 @@ def join(script):
     gpus = torch.cuda.is_available() and distributed.is_nccl_available()
     together(distributed.init_process_group, "cpu:gloo,cuda:nccl" if gpus else "gloo",
              store=met["store"], rank=rank(), world_size=size(), timeout=PATIENCE)
-
-
-def leave():
-    """Part from the others, at the end."""
-    if met.pop("store", None):
-        distributed.destroy_process_group()
+    yield
+    distributed.destroy_process_group()
 
 
 def says_why():
@@ -94,7 +93,8 @@ def share(n):
 
 def take_gpu():
     """Compute on a GPU of this rank's own, of those on its machine."""
-    torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", rank())) % torch.cuda.device_count())
+    if size() > 1:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", rank())) % torch.cuda.device_count())
 
 
 def own_seed(seed):
@@ -121,17 +121,6 @@ def here(storage, device):
     return storage if device == "cpu" else storage.cuda()
 
 
-def once(function, *args, **options):
-    """function(*args, **options), computed by rank 0, on every rank."""
-    return gather(function(*args, **options) if rank() == 0 else None)[0]
-
-
-def write(function, *args, **options):
-    """function(*args, **options) on rank 0 alone."""
-    if rank() == 0:
-        function(*args, **options)
-
-
 def add_gradients(parameters, *numbers):
     """Add up the gradients of all ranks, in place, and their numbers: [sum of each]."""
     if size() == 1:
@@ -147,13 +136,26 @@ def add_gradients(parameters, *numbers):
     return sums.tolist()
 
 
-def any_stops(stop, model):
-    """Whether a signal came to any rank. RankError if their weights are no longer the same."""
-    if size() == 1:
-        return stop
-    weights = sum(p.detach().double().sum() for p in model.parameters()).item().hex()
-    stops, found = zip(*gather((stop, weights)))
-    if len(set(found)) > 1:
-        raise RankError("torchrun: the processes' weights differ: a --method with a `step` of its "
-                        "own must clip with self.clip_gradients; or their hardware is not alike")
-    return any(stops)
+def any_of(flag):
+    """Whether a flag is set on any rank."""
+    return any(gather(flag))
+
+
+def check_same(parameters):
+    """Raise RankError if the ranks no longer have the same weights."""
+    if size() > 1:
+        found = gather(sum(p.detach().double().sum() for p in parameters).item())
+        if len(set(found)) > 1:
+            raise RankError("torchrun: the processes' weights differ: a --method with a `step` of "
+                            "its own must call gather, own and clip_gradients as grpo.py does; "
+                            "if it does, their hardware is not alike")
+
+
+def own_part(where, extra):
+    """What a checkpoint keeps for this rank. RankError if its run has another number of ranks."""
+    if extra.get("ranks", 1) != size():
+        raise RankError(f"{where} that run is shared by {extra.get('ranks', 1)} processes, not by "
+                        f"{size()}; a resumed run keeps their number (torchrun --nproc-per-node)")
+    if rank() == 0 or "others" not in extra:
+        return extra
+    return {**extra, "method": extra["others"][rank() - 1]}

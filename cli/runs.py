@@ -1,5 +1,5 @@
-"""What a run needs: to be stopped between two steps, to write safely, and to be followed: one dense
-line on the terminal, and every step in a CSV."""
+"""What a run needs: to be stopped between two steps, to own what it writes, and to be followed: one
+dense line on the terminal, and every step in a CSV."""
 import contextlib
 import csv
 import os
@@ -9,24 +9,39 @@ import sys
 import textwrap
 import time
 
+import torch
+
 from cli import ranks
-from cli.flags import WIDTH, CommandError, fold
+from cli.flags import WIDTH, CommandError, command, fold
+from cli.outputs import (check_ours, check_out, has_content, identity, lock, log_path, read_table,
+                         same_file, sweep, table_text, write_text)
+from model import load_checkpoint, save_checkpoint
+
+
+SAME = 0.5  # seconds within which a second signal is taken for an echo of the first
 
 
 @contextlib.contextmanager
 def stop_signals():
-    """Yields a function that says whether Ctrl-C (or SIGTERM) has come, so that a loop can stop
-    between two steps. A second one stops at once. Outside the main thread nothing is caught.
+    """Yields a function that says whether Ctrl-C (or SIGTERM, or SIGHUP of a closed terminal) has
+    come, so that a loop can stop between two steps. A second one stops at once, unless it comes on
+    the heels of the first, as from a shell that sends to the whole group. Outside the main thread
+    nothing is caught.
     """
-    seen = []
+    seen = []  # when each signal came
 
     def handler(number, frame):
-        signal.signal(number, previous[number])
-        seen.append(number)
-        print("stopping after this step (again to stop at once)", file=sys.stderr, flush=True)
+        seen.append(time.monotonic())
+        if len(seen) == 1 and ranks.rank() == 0:
+            tell("stopping after this step (again to stop at once)\n")
+        if seen[-1] - seen[0] > SAME:
+            raise KeyboardInterrupt
 
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)  # there is none on Windows; under nohup it stays ignored
     try:
-        previous = {n: signal.signal(n, handler) for n in (signal.SIGINT, signal.SIGTERM)}
+        previous = {n: signal.signal(n, handler) for n in numbers}
     except ValueError:
         previous = {}
     try:
@@ -36,18 +51,10 @@ def stop_signals():
             signal.signal(n, old)
 
 
-def check_writable(path):
-    """Raise OSError, before any work is done, if a file cannot be written at path. Leaves nothing
-    behind but its folder."""
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    if os.path.isdir(path):
-        raise CommandError(f"{path}: is a folder; name a file")
-    if ranks.rank() > 0:
-        return
-    probe = f"{path}.{os.getpid()}.tmp"
-    with open(probe, "wb"):
-        pass
-    os.remove(probe)
+def tell(text):
+    """Write text to stderr, past its buffer: a signal may come while that is being written to."""
+    with contextlib.suppress(OSError, ValueError):
+        os.write(sys.stderr.fileno(), text.encode())
 
 
 def duration(seconds):
@@ -75,46 +82,135 @@ def quantity(x):
     return f"{x / 1e6:.1f}M"
 
 
-def interrupted(script, step, steps, path):
-    """Say how to go on after Ctrl-C; returns the exit status that shells expect of it."""
-    print(f"interrupted after step {step}/{steps}, saved; go on with: "
-          f"{shlex.join([*ranks.launcher(), script])} --resume {shlex.quote(path)}", flush=True)
-    return 130
+def check_finite(parameters):
+    """Raise FloatingPointError if a step has left a weight that is not finite."""
+    parameters = list(parameters)
+    if not torch.stack([p.isfinite().all() for p in parameters]).all():
+        raise FloatingPointError("a weight is no longer finite")
+    ranks.check_same(parameters)
 
 
-def diverged(step, error, path):
-    """The CommandError for a step whose loss or gradient is not finite."""
-    return CommandError(f"step {step}: {error}; stopped, {path} keeps the last good checkpoint "
-                        "(try a lower --lr)")
+def save(path, model, **extra):
+    """model.save_checkpoint: of the processes of one run the first alone writes."""
+    if ranks.rank() == 0:
+        save_checkpoint(path, model, **extra)
 
 
 class Log:
-    """A run's numbers: every step to a CSV beside the checkpoint, one dense line to the terminal,
-    with an ETA.
+    """A run in the eyes of its user: its output, which it owns, a line now and then, and a CSV with
+    every step.
 
     On resume the CSV is cut back to the checkpoint's step, so an interrupted run leaves the rows of
     an undisturbed one.
     """
     TIMING = ("tokens_per_s", "seconds")  # the only columns that differ between two equal runs
 
-    def __init__(self, checkpoint, columns, steps, start=0, seconds=0.0):
-        path, self.checkpoint = os.path.splitext(checkpoint)[0] + ".csv", checkpoint
-        self.columns, self.steps, self.first = ["step", *columns, *self.TIMING], steps, start
-        self.seconds_before, self.began = seconds, time.perf_counter()
+    def __init__(self, parser, args, columns, saved=None):
+        """columns are the run's own; saved is what `parse` gave: the run that is resumed."""
+        extra = saved[1] if saved else {}
+        self.parser, self.args, self.steps = parser, args, args.steps
+        self.run = extra.get("run") or identity(parser, args)
+        self.columns = ["step", *columns, *self.TIMING, "run"]
+        self.first = self.done = extra.get("step", 0)
+        self.steps_before = extra.get("args", {}).get("steps", args.steps)
+        self.seconds_before, self.began = extra.get("seconds", 0.0), time.perf_counter()
         self.last_row = self.last_line = self.began
         self.tokens = 0  # since the last line
         self.silent = 0  # steps in a row without a gradient
-        kept = []
-        if start and os.path.exists(path):
-            with open(path, newline="", encoding="utf-8") as file:
-                kept = [row for row in csv.DictReader(file)
-                        if row["step"].isdigit() and int(row["step"]) <= start]
-        path = path if ranks.rank() == 0 else os.devnull
-        self.file = open(path, "w", newline="", encoding="utf-8")
+        self.unheard = False  # whether nobody reads what is printed any more
+
+    @contextlib.contextmanager
+    def writing(self):
+        """Own the output: nobody else writes it meanwhile, and nothing of others is replaced.
+        Yields a function that says whether to stop, as `stop_signals` does."""
+        out = self.args.out
+        self.new_folder = not os.path.isdir(os.path.dirname(out) or ".")
+        with self.owning(out) if ranks.rank() == 0 else contextlib.nullcontext():
+            with stop_signals() as stopped:
+                try:
+                    yield lambda: ranks.any_of(stopped() or self.unheard)
+                except FloatingPointError as error:
+                    raise CommandError(f"step {self.done + 1}: {error}; stopped, {out} keeps the "
+                                       "last good checkpoint (try a lower --lr)") from None
+
+    @contextlib.contextmanager
+    def owning(self, out):
+        """Be the one process that writes the output, which is this run's or free."""
+        check_out(self.parser, self.args)
+        with lock(out):
+            check_ours(self.args, self.run, begun=self.goes_on() and self.first == 0)
+            if self.goes_on() and load_checkpoint(out)[1]["step"] != self.first:
+                raise CommandError(f"--resume {out}: another process has just taken it further; "
+                                   "run the same command again")
+            sweep(out)
+            yield
+
+    def goes_on(self):
+        """Whether this run continues the one that lies at --out."""
+        return bool(self.args.resume) and same_file(self.args.resume, self.args.out)
+
+    def about(self, step, finished):
+        """What a checkpoint says of its run, for `save_checkpoint`."""
+        return {"script": self.parser.prog, "command": command(self.parser, self.args),
+                "args": vars(self.args), "run": self.run, "step": step, "finished": finished,
+                "seconds": self.seconds(), "ranks": ranks.size()}
+
+    def announce(self, what, save):
+        """Say which run begins, and where, and make the output its own from its first moment: first
+        the checkpoint, then the CSV, so that what is resumed is never another run's."""
+        out = self.args.out
+        self.say(f"{fold(command(self.parser, self.args))}\n{textwrap.fill(what, WIDTH)}")
+        if self.new_folder:
+            self.say(textwrap.fill(f"{os.path.dirname(out)} is a new folder", WIDTH))
+        if self.first:
+            self.say(f"resumed at step {self.first}/{self.steps}")
+        if self.steps > self.steps_before:
+            self.say(self.extension())
+        if not self.goes_on():
+            if has_content(out):
+                self.say(textwrap.fill(f"note: {out} exists and is replaced now (--resume would "
+                                       "have continued it)", WIDTH))
+            save(self.first)
+        self.open_table()
+
+    def extension(self):
+        """What there is to say of a run that got more steps than it was started with."""
+        text = f"extended from {self.steps_before} steps to {self.steps}"
+        if any(getattr(self.args, name, 0) for name in ("decay", "lr_decay", "overlap")):
+            text += ("; note: a rate that decays over --steps, or edge steps drawn among them, are "
+                     f"not those of one run of {self.steps} steps")
+        return textwrap.fill(text, WIDTH)
+
+    def open_table(self):
+        """Replace the CSV by what it has up to the checkpoint's step, and open it for more."""
+        path = log_path(self.args.out)
+        kept = [row for row in read_table(path)[1] if row.get("run") == self.run
+                and row["step"].isdigit() and int(row["step"]) <= self.first]
+        if ranks.rank() == 0:
+            write_text(path, table_text(self.columns, kept))
+        else:
+            path = os.devnull
+        self.file = open(path, "a", newline="", encoding="utf-8")
         self.writer = csv.DictWriter(self.file, self.columns, restval="", extrasaction="ignore")
-        self.writer.writeheader()
-        self.writer.writerows(kept)
-        self.file.flush()
+
+    def say(self, text):
+        """Print text. A reader who has gone away (| head, a closed terminal) ends the run like
+        Ctrl-C: once its step is saved."""
+        try:
+            print(text, flush=True)
+        except OSError:
+            self.unheard = True
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    def interrupted(self, step):
+        """Say how to go on, and end with the exit status that shells expect of it."""
+        again = shlex.join([*ranks.launcher(), self.parser.prog, "--resume", self.args.out])
+        text = f"interrupted after step {step}/{self.steps}, saved; go on with: {again}"
+        if not self.unheard:
+            self.say(text)
+        if self.unheard:
+            tell(text + "\n")
+        raise SystemExit(141 if self.unheard else 130)
 
     def seconds(self):
         return self.seconds_before + time.perf_counter() - self.began
@@ -123,19 +219,6 @@ class Log:
         """Seconds to the end at the pace of this process so far, for `step` steps done."""
         pace = (time.perf_counter() - self.began) / max(1, step - self.first)
         return pace * (self.steps - step)
-
-    def announce(self, command, what, save):
-        """Say which run begins, and where, and make sure that from its first moment there is a
-        checkpoint to load."""
-        print(f"{fold(command)}\n{textwrap.fill(what, WIDTH)}", flush=True)
-        if self.first:
-            print(f"resumed at step {self.first}/{self.steps}", flush=True)
-        elif os.path.exists(self.checkpoint):
-            note = (f"note: {self.checkpoint} exists; its CSV starts anew now, and it is replaced "
-                    "at this run's first save (--resume would continue it)")
-            print(textwrap.fill(note, WIDTH), flush=True)
-        if not ranks.once(os.path.exists, self.checkpoint):
-            save(self.first)
 
     def print(self, step, parts):
         """The line of a step: as many of its parts, the most important first, as fit 100 columns
@@ -146,7 +229,7 @@ class Log:
         for part in [*parts, f"{quantity(rate)} tok/s"]:
             if len(line) + len(part) + len(eta) + 4 <= 100:
                 line += f"  {part}"
-        print(f"{line}  {eta}", flush=True)
+        self.say(f"{line}  {eta}")
 
     def count_silence(self, numbers):
         """Say why nothing moves, if so many steps in a row had no gradient at all."""
@@ -154,16 +237,18 @@ class Log:
         self.silent = self.silent + 1 if nothing else 0
         if self.silent in (1, 10, 100):
             mean, plural = numbers.get("reward", 0), "s" * (self.silent > 1)
-            print(f"  {self.silent} step{plural} without a signal: in every group all rewards are "
-                  f"equal (mean {mean:.2f}),\n  so all advantages are 0 and the weights stay as "
-                  "they are", flush=True)
+            self.say(f"  {self.silent} step{plural} without a signal: in every group all rewards "
+                     f"are equal (mean {mean:.2f}),\n  so all advantages are 0 and the weights "
+                     "stay as they are")
 
     def row(self, step, tokens, values):
         """Write the CSV row of a step that processed so many tokens."""
         now = time.perf_counter()
         rate, self.last_row = tokens / (now - self.last_row), now
         self.tokens += tokens
-        row = {"step": step, "tokens_per_s": round(rate), "seconds": round(self.seconds(), 2)}
+        self.done = step
+        row = {"step": step, "tokens_per_s": round(rate), "seconds": round(self.seconds(), 2),
+               "run": self.run}
         for name, value in values.items():
             row[name] = float(f"{value:.6g}") if isinstance(value, float) else value
         self.writer.writerow(row)

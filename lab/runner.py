@@ -117,6 +117,8 @@ def start(job):
         if "--init" in argv:   # a resumed run has its own copy of where it began
             i = argv.index("--init")
             del argv[i:i + 2]
+    else:
+        argv.append("--overwrite")   # whatever was there was not done, or is stale
     process = PROCESSES.Process(target=work, args=(job.script, argv, job.log()))
     process.start()
     return process

@@ -153,4 +153,4 @@ def interrupt_after(monkeypatch, times):
             asked.append(1)
             return len(asked) > times
         yield stopped
-    monkeypatch.setattr(cli, "stop_signals", signals)
+    monkeypatch.setattr(cli.runs, "stop_signals", signals)
