@@ -10,7 +10,7 @@ import sys
 import torch
 
 import tasks
-from cli import ranks
+import cli.ranks as ranks
 from cli.early import restore_ctrl_c
 from model import CheckpointError, load_checkpoint
 

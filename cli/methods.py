@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from cli import ranks
+import cli.ranks as ranks
 from cli.flags import CommandError, flag, number
 from cli.runs import quantity
 from model import masked_mean, token_logprobs

@@ -11,7 +11,7 @@ import time
 
 import torch
 
-from cli import ranks
+import cli.ranks as ranks
 from cli.flags import WIDTH, CommandError, command, fold
 from cli.outputs import (check_ours, check_out, has_content, identity, lock, log_path, read_table,
                          same_file, sweep, table_text, write_text)
