@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import distributed
 
+SHARED = ("pretrain.py", "finetune.py")
 PATIENCE = timedelta(minutes=10)  # with a process that does not answer
 met = {}                          # "store": what the processes of this run have in common
 
@@ -58,14 +59,14 @@ def joined(script):
     if size() == 1:
         yield
         return
-    if script not in ("pretrain.py", "finetune.py"):
-        raise RankError(f"torchrun: {script} is one process; start it with python")
     if rank() > 0:
         sys.stdout = open(os.devnull, "w")
     met["store"], *_ = together(lambda: next(distributed.rendezvous("env://", timeout=PATIENCE)))
     gpus = torch.cuda.is_available() and distributed.is_nccl_available()
     together(distributed.init_process_group, "cpu:gloo,cuda:nccl" if gpus else "gloo",
              store=met["store"], rank=rank(), world_size=size(), timeout=PATIENCE)
+    if script not in SHARED:
+        raise RankError(f"torchrun: {script} is one process; start it with python")
     yield
     distributed.destroy_process_group()
 
