@@ -5,7 +5,9 @@ of the one batch, finetune.py its prompts, drawn and sampled from random numbers
 was sampled is then shown to all, so that means, baselines and logged numbers are those of the whole
 step; gradients are added up, and all make the same update. Rank 0 alone prints, measures, writes.
 
-Without torchrun nothing in here does anything. With it, what ends one process ends all, in a line.
+With `--cells one` each rank takes a cell of its own, and a budget's refills (dapo) are each rank's.
+The weights are compared after every step. What ends one process ends all, in one line; a signal to
+one stops all after the same step. Without torchrun nothing in here does anything.
 """
 import contextlib
 import io
@@ -16,6 +18,7 @@ from datetime import timedelta
 import numpy as np
 import torch
 from torch import distributed
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 SHARED = ("pretrain.py", "finetune.py")
 PATIENCE = timedelta(minutes=10)  # with a process that does not answer
@@ -128,18 +131,12 @@ def add_gradients(parameters, *numbers):
         return numbers
     for p in parameters:
         p.grad = torch.zeros_like(p) if p.grad is None else p.grad
-    gradients = [p.grad for p in parameters]
-    flat = torch.cat([gradients[0].new_tensor(numbers), *(g.flatten() for g in gradients)])
+    sums = parameters[0].grad.new_tensor(numbers)
+    parts = [sums, *(p.grad for p in parameters)]
+    flat = parameters_to_vector(parts)
     together(distributed.all_reduce, flat)
-    sums, *parts = flat.split([len(numbers), *(g.numel() for g in gradients)])
-    for gradient, part in zip(gradients, parts):
-        gradient.copy_(part.view_as(gradient))
+    vector_to_parameters(flat, parts)
     return sums.tolist()
-
-
-def any_of(flag):
-    """Whether a flag is set on any rank."""
-    return any(gather(flag))
 
 
 def check_same(parameters):

@@ -128,7 +128,7 @@ class Log:
         with self.owning(out) if ranks.rank() == 0 else contextlib.nullcontext():
             with stop_signals() as stopped:
                 try:
-                    yield lambda: ranks.any_of(stopped() or self.unheard)
+                    yield lambda: any(ranks.gather(stopped() or self.unheard))
                 except FloatingPointError as error:
                     raise CommandError(f"step {self.done + 1}: {error}; stopped, {out} keeps the "
                                        "last good checkpoint (try a lower --lr)") from None
