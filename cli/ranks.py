@@ -51,7 +51,7 @@ def together(function, *args, **options):
     try:
         return function(*args, **options)
     except (RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:60]
+        reason = " ".join(str(error).split()).split("] ", 1)[-1][:60]  # after gloo's [file:line]
         raise RankError(f"torchrun: another process of this run has ended, or cannot be reached "
                         f"({reason}); go on with --resume") from None
 
