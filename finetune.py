@@ -24,7 +24,7 @@ import torch
 
 import variants
 from measure import mean_masses
-from model import load_checkpoint, save_checkpoint
+from model import load_checkpoint
 from tasks import AXES, SPLITS
 
 TRAIN_ON = {"id": ["id"], "edge": ["edge"], "hard": ["hard"], "mix": ["id", "edge"]}
@@ -131,8 +131,9 @@ def main(argv=None):
     log = cli.Log(parser, args, [*LOGGED, *method.columns, "rewards"], saved)
 
     def save(step, finished=False, path=args.out):
-        save_checkpoint(path, policy, **log.about(step, finished), method=method.state(),
-                        optimizer=optimizer.state_dict(), reference=reference.state_dict())
+        state, *others = cli.ranks.gather(method.state())  # of every process, if there are several
+        cli.save(path, policy, **log.about(step, finished), method=state, others=others,
+                 optimizer=optimizer.state_dict(), reference=reference.state_dict())
 
     with log.writing() as stopped:
         log.announce(f"{policy.n_parameters():,} parameters on {device.type}, {method.batch()} a "

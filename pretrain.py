@@ -32,7 +32,7 @@ import numpy as np
 import torch
 
 from measure import mean_masses
-from model import GPT, GPTConfig, load_checkpoint, save_checkpoint, token_logprobs
+from model import GPT, GPTConfig, load_checkpoint, token_logprobs
 from tasks import AXES, SPLITS, TASKS, VOCAB, cell_key, disguised_share, families
 
 EXPOSURES = {
@@ -177,12 +177,15 @@ def update(model, optimizers, problems, lr):
 
     Raises FloatingPointError before a loss or gradient that is not finite can reach the weights.
     """
-    tokens = torch.from_numpy(np.hstack(problems)).to(next(model.parameters()).device)
-    loss = -token_logprobs(model, tokens, problems.prompts.shape[1]).mean()
+    own = cli.ranks.share(len(problems.prompts))  # all rows, unless torchrun started several
+    tokens = torch.from_numpy(np.hstack(problems)[own]).to(next(model.parameters()).device)
+    logp = token_logprobs(model, tokens, problems.prompts.shape[1])
+    loss = -logp.mean() * (len(tokens) / len(problems.prompts))
     for optimizer in optimizers:
         optimizer.zero_grad()
     loss.backward()
-    loss, norm = loss.item(), torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0).item()
+    loss, = cli.ranks.add_gradients(list(model.parameters()), loss.item())
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0).item()
     if not (np.isfinite(loss) and np.isfinite(norm)):
         raise FloatingPointError(f"loss {loss}, gradient norm {norm}")
     for optimizer in optimizers:
@@ -281,8 +284,8 @@ def main(argv=None):
     log = cli.Log(parser, args, ["loss", *SPLITS, "lr"], saved)
 
     def save(step, finished=False):
-        save_checkpoint(args.out, model, **log.about(step, finished), scanned=scanned,
-                        optimizers=[optimizer.state_dict() for optimizer in optimizers])
+        cli.save(args.out, model, **log.about(step, finished), scanned=scanned,
+                 optimizers=[optimizer.state_dict() for optimizer in optimizers])
 
     with log.writing() as stopped:
         log.announce(f"{model.n_parameters():,} parameters on {device.type}, "

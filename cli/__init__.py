@@ -3,11 +3,12 @@
     flags.py      flags, one-line errors, devices, what a resumed run keeps
     methods.py    knobs, and the part of a method that is not the algorithm
     outputs.py    what may be written, and by whom
+    ranks.py      one run on many processes
     runs.py       Ctrl-C, the log line and its CSV
     early.py      Ctrl-C while torch is being imported
     tables.py     tables, charts, problems token by token
 """
-from cli import early  # before anything that takes long to import
+from cli import early, ranks  # early before anything that takes long to import
 from cli.flags import (MAY_DIFFER, WIDTH, CommandError, Parser, add_device_flags,
                        add_overwrite_flag, add_run_flags,
                        add_speed_flags, add_task_flags, arguments, check_context, command, count,
@@ -16,7 +17,7 @@ from cli.flags import (MAY_DIFFER, WIDTH, CommandError, Parser, add_device_flags
 from cli.methods import Method, add_knobs, knob, knobs
 from cli.outputs import (check_place, check_results, check_writable, kept_path, lock, log_path,
                          table_text, write_text)
-from cli.runs import Log, check_finite, duration, quantity, stop_signals
+from cli.runs import Log, check_finite, duration, quantity, save, stop_signals
 from cli.tables import (analysis_tables, chart, colour, complete_prompt, mark_wrong, mass_chart,
                         names_of, percent, probability, record_table, shorten, show_k,
                         show_problems, status, step_table, table)

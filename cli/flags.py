@@ -10,6 +10,7 @@ import sys
 import torch
 
 import tasks
+import cli.ranks as ranks
 from cli.early import restore_ctrl_c
 from model import CheckpointError, load_checkpoint
 
@@ -66,9 +67,11 @@ def script(main):
         for stream in (sys.stdout, sys.stderr):  # without UTF-8, ? stands for what cannot be shown
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="replace")
+        name = os.path.basename(main.__code__.co_filename)
         try:
-            return main(argv)
-        except (CommandError, CheckpointError) as error:
+            with ranks.joined(name):
+                return main(argv)
+        except (CommandError, CheckpointError, ranks.RankError) as error:
             message = str(error)
         except KeyboardInterrupt:  # training loops save before this; here nothing can be lost
             print("interrupted", file=sys.stderr)
@@ -78,8 +81,8 @@ def script(main):
             raise SystemExit(0) from None
         except OSError as error:
             message = f"{error.filename or 'file system'}: {error.strerror}"
-        name = os.path.basename(main.__code__.co_filename)
-        print(f"{name}: error: {message}", file=sys.stderr, flush=True)
+        if ranks.says_why():
+            print(f"{name}: error: {message}", file=sys.stderr, flush=True)
         raise SystemExit(2)
     return wrapped
 
@@ -189,6 +192,8 @@ def set_device(args):
     name = there[0] if args.device == "auto" else args.device
     if name not in there:
         raise CommandError(f"--device {name}: not available here; there is {', '.join(there)}")
+    if name == "cuda":
+        ranks.take_gpu()
     return torch.device(name)
 
 
@@ -232,6 +237,7 @@ def parse(parser, argv):
     if missing:
         raise CommandError(f"{where} was written by another version, which had no "
                            f"{flag(missing[0])}; start a new run")
+    extra = ranks.own_part(where, extra)
     merged = parser.parse_args(argv, argparse.Namespace(**{**extra["args"], "overwrite": False}))
     before = extra["args"]["steps"]
     if extra["finished"] and (merged.steps <= before or extra["step"] < before):
@@ -258,7 +264,7 @@ def flag(name):
 
 def command(parser, args):
     """The command line that repeats a run: every flag that differs from its default."""
-    words = ["python", parser.prog]
+    words = [*ranks.launcher(), parser.prog]
     for action in parser._actions:
         value = getattr(args, action.dest, None)
         if action.dest in ("help", "resume", "overwrite") or value == action.default:
