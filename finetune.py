@@ -2,18 +2,17 @@
 
     python finetune.py --init runs/base.pt --train-on id --out runs/grpo.pt
     python finetune.py --init runs/base.pt --train-on edge --kl k1_reward --beta 1 --scale none
-    python finetune.py --init runs/base.pt --train-on edge --method sft
     python finetune.py --method list                 the methods; --method dapo --help: one's flags
     python finetune.py --resume runs/grpo.pt         go on after Ctrl-C, bit for bit
 
 The algorithm is in grpo.py, every other method in variants/. The axis and the task family are the
 base's. Every step is a row of the CSV beside --out; every --eval-every steps the *exact* mass of
-right answers is measured, on prompts that no training ever draws. The KLs are not the same thing:
+right answers is measured, on prompts that no training draws. The KLs, to --reference, differ:
 
-    --kl k1_reward   beta * sum_t (log pi - log ref) is subtracted from the advantage: reverse KL,
-                     whose optimum is the tilted base, logit Q* = logit Q0 + 1 / beta (--scale none)
-    --kl k3_loss     beta * k3 is added to the loss, as in the GRPO paper: its gradient is that of
-                     the forward KL, and the optimum is hyperbolic, not exponential (theory.py)
+    --kl k1_reward   beta * sum_t (log pi - log ref) is taken off the advantage: reverse KL, whose
+                     optimum is the tilted reference, logit Q* = logit Q0 + 1 / beta (--scale none)
+    --kl k3_loss     beta * k3 is added to the loss, as in the GRPO paper: the gradient of the
+                     forward KL, and a hyperbolic optimum (theory.py)
 """
 import copy
 import math
@@ -38,14 +37,14 @@ def build_parser(argv=()):
     name = variants.chosen(argv, cli.resumed(argv, out))
     p = cli.Parser(__doc__, __file__, name)
     add = p.add_argument
-    add("--init", metavar="CKPT", help="checkpoint to start from; it is also the reference")
+    add("--init", metavar="CKPT", help="checkpoint to start from")
+    add("--reference", metavar="CKPT", help="what a KL is measured from (default: --init)")
     add("--method", metavar="NAME", default="grpo",
         help="grpo, or the name of a file in variants/; list: show them all")
     cli.add_task_flags(p, whose="the base's")
     add("--train-on", choices=list(TRAIN_ON), default="id",
         help="cells to draw prompts from; mix is id and edge in equal parts")
-    add("--depths", type=cli.count, nargs="+", metavar="D",
-        help="instead: all cells of the axis with these depths, of whatever split")
+    add("--depths", type=cli.count, nargs="+", metavar="D", help="instead: all cells this deep")
     add("--steps", type=cli.count, default=60, help="training steps")
     add("--lr-decay", action="store_true", help="let the rate fall linearly to zero")
     add("--out", default=out, metavar="FILE", help="checkpoint to write, beside a .csv")
@@ -59,8 +58,7 @@ def build_parser(argv=()):
 
 
 def training_cells(task, axis, train_on, depths=None):
-    """[(task name, cell)] to draw prompts from, each split with the same weight: shorter splits are
-    repeated."""
+    """[(task name, cell)] to draw prompts from; shorter splits are repeated, to weigh as much."""
     cells = {split: [(name, cell) for name in cli.families(task, axis)
                      for cell in AXES[name][axis][split]] for split in SPLITS}
     if depths:
@@ -75,13 +73,16 @@ def training_cells(task, axis, train_on, depths=None):
 
 
 def starting_point(args, saved):
-    """(policy, reference, the base's flags)."""
+    """(policy, reference, the flags of what it starts from)."""
     if saved is None and args.init is None:
         raise cli.CommandError("--init: name a pretrained checkpoint (pretrain.py makes one)")
     policy, extra = saved or load_checkpoint(args.init)
     reference = copy.deepcopy(policy)
     if saved is not None:
         reference.load_state_dict(extra["reference"])
+    elif args.reference is not None:
+        reference = load_checkpoint(args.reference)[0]
+        cli.check_alike(f"--reference {args.reference}", reference.config, policy.config)
     return policy, reference, extra.get("args", {})
 
 
@@ -94,8 +95,7 @@ def make_method(args, policy, reference):
 
 
 def expected_steps(args, done, rollouts):
-    """How many steps the run will have: --steps, or fewer if --budget-rollouts ends it first at the
-    pace of the steps done."""
+    """How many steps the run will have: --steps, or fewer if --budget-rollouts ends it first."""
     budget = getattr(args, "budget_rollouts", 0)
     if not budget or rollouts == 0:
         return args.steps
@@ -140,9 +140,9 @@ def main(argv=None):
                         optimizer=optimizer.state_dict(), method=method.state(),
                         reference=reference.state_dict())
 
+    cells = ", ".join(sorted({str(cell) for _, cell in method.tasks}))
     log.announce(command, f"{policy.n_parameters():,} parameters on {device.type}, "
-                 f"{method.batch()} a step, on "
-                 + ", ".join(sorted({str(cell) for _, cell in method.tasks})), save)
+                 f"{method.batch()} a step, on {cells}", save)
     log.steps = expected_steps(args, done, method.rollouts)
     with cli.stop_signals() as stopped:
         while done < log.steps:

@@ -6,9 +6,10 @@
     tables.py     tables, charts, problems token by token
 """
 from cli.flags import (MAY_DIFFER, WIDTH, CommandError, Parser, add_device_flags, add_run_flags,
-                       add_speed_flags, add_task_flags, arguments, check_context, command, count,
-                       did_you_mean, families, flag, fold, keep_freed_memory, natural, nonnegative,
-                       number, parse, positive, resumed, script, set_device, share)
+                       add_speed_flags, add_task_flags, arguments, check_alike, check_context,
+                       command, count, did_you_mean, families, flag, fold, keep_freed_memory,
+                       natural, nonnegative, number, parse, positive, resumed, script, set_device,
+                       share)
 from cli.methods import Method, add_knobs, knob, knobs
 from cli.runs import (Log, check_writable, diverged, duration, interrupted, quantity,
                       stop_signals)
