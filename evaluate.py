@@ -144,7 +144,8 @@ def step_records(models, trained_with, task, axis, args):
     records = []
     for cell in AXES[task][axis]["id"]:
         problems = eval_problems(task, cell, args.prompts)
-        for prefix, chain in step_chains(task, cell, problems).items():
+        noise_kind = trained_with[base].get("noise_kind", "random")
+        for prefix, chain in step_chains(task, cell, problems, noise_kind).items():
             steps = {name: step_log_mass(model, task, problems.prompts, chain, args.temperature)
                      for name, model in models.items()}
             for name in others:

@@ -61,13 +61,15 @@ def step_log_mass(model, task, prompts, solutions, temperature=1.0):
     return np.diff(logp.cumsum(1)[:, np.array(ends) - 1], axis=1, prepend=0)
 
 
-def step_chains(task, cell, problems):
+def step_chains(task, cell, problems, noise_kind="random"):
     """{prefix: chains [n, S]} whose steps are measured: the solutions are "right"; "corrupted" is
-    an error in the first state, followed through (from depth 2 on)."""
+    an error in the first state, followed through (from depth 2 on), and marked if the base was
+    shown marked ones."""
     chains = {"right": problems.solutions}
     if cell.depth > 1:
         rng = np.random.default_rng(EVAL_SEED)
-        chains["corrupted"] = TASKS[task].wrong_chains(problems.prompts, rng)
+        how = {"noise_kind": "marked"} if noise_kind == "marked" else {}
+        chains["corrupted"] = TASKS[task].wrong_chains(problems.prompts, rng, **how)
     return chains
 
 

@@ -338,6 +338,20 @@ def test_per_step_prints_and_writes_each_step(models, tmp_path, capsys):
         assert (r["arm"], r["kl"], r["beta"]) == ("b", "k1_reward", 1.0)
 
 
+def test_per_step_marks_the_error_for_a_base_that_was_shown_marks(models, tmp_path):
+    marking, (model, extra) = str(tmp_path / "marking.pt"), load_checkpoint(models["a"])
+    save_checkpoint(marking, model, args={**extra["args"], "noise_kind": "marked"})
+    run("--ckpt", marking, models["b"], "--prompts", 8, "--cold", "--per-step",
+        "--json", tmp_path / "s.json")
+    record = written(tmp_path / "s.json")["steps"][-1]
+    problems = eval_problems("arithmetic", Cell(3, 4), 8)
+    for kind in ("marked", "random"):
+        chain = measure.step_chains("arithmetic", Cell(3, 4), problems, kind)["corrupted"]
+        steps = measure.step_log_mass(model, "arithmetic", problems.prompts, chain)
+        close = record["base"] == pytest.approx(np.exp(steps[:, 2]).mean(), rel=1e-6)
+        assert close == (kind == "marked")
+
+
 def test_per_step_is_for_every_family_with_wrong_chains(models, tmp_path, monkeypatch, capsys):
     """A second family that has them is measured; where none has, one line says so."""
     argv = ("--ckpt", models["a"], models["b"], "--prompts", 2, "--cold", "--per-step")

@@ -106,6 +106,15 @@ def test_tokens_multiply_up_to_steps_and_steps_to_the_mass():
         assert np.allclose(steps.sum(1), log_mass(model, *problems, 0.7), atol=1e-9)
 
 
+def test_a_corrupted_chain_is_marked_for_a_base_that_was_shown_marks():
+    problems = TASKS["arithmetic"].sample(Cell(3, 4), 9, np.random.default_rng(0))
+    plain, biased, marked = (step_chains("arithmetic", Cell(3, 4), problems, kind)
+                             for kind in ("random", "biased", "marked"))
+    assert all((x["right"] == problems.solutions).all() for x in (plain, biased, marked))
+    assert (plain["corrupted"] == biased["corrupted"]).all()
+    assert ((plain["corrupted"] != marked["corrupted"]).sum(1) == 1 + 2 * 4).all()
+
+
 def test_a_corrupted_chain_errs_once_and_then_follows_from_its_error():
     task, cell = TASKS["arithmetic"], Cell(3, 4, "mixed")
     problems = task.sample(cell, 50, np.random.default_rng(0))
