@@ -179,6 +179,13 @@ def test_the_estimator_is_unbiased_and_agrees_with_the_exact_value():
             assert abs(estimates.mean() - truth.mean()) < 4 * spread
 
 
+def test_the_bootstrap_of_very_many_prompts_is_its_normal_limit():
+    values = np.random.default_rng(0).random((20_000, 2))
+    for drawn, limit in zip(bootstrap(values[:9_999]), bootstrap(values[:10_000])):
+        assert drawn == pytest.approx(limit, abs=1e-3)
+    assert all(np.shape(end) == (2,) for end in bootstrap(values))
+
+
 def test_bootstrap_interval():
     values = np.random.default_rng(0).random((200, 3))
     low, high = bootstrap(values)
