@@ -28,10 +28,10 @@ from theory import blind, blind_betas, blind_shifts, logit, moved, tilted
 ORDER = 1
 CLAIM = "P11: below a critical mass GRPO with a KL stays down, and the same base has two ends"
 CELL = "d3 l4"
-NOISES = (0.3, 0.4, 0.5, 0.6, 0.7)   # of two symbols: depth 3 from about 0.15 down to 0.008
+NOISES = (0.3, 0.5, 0.6, 0.7)        # of two symbols: depth 3 from about 0.15 down to 0.007
 BETAS = (0.3, 0.2)
-FROM_ABOVE = {0.2: (0.6, 0.7)}       # beta: noises whose bases should have two ends there
-TRAIN = ["--depths", "3", "--prompts-per-step", "64", "--scale", "none"]
+FROM_ABOVE = {0.2: (0.7,)}           # beta: noises whose bases should have two ends there
+TRAIN = ["--depths", "3", "--scale", "none"]
 STEPS, FREE_STEPS = 400, 300         # at --law-steps 240
 MIDDLE = 1 / math.e                  # between the lower ends and the upper ones, at any beta
 APART, NEAR, CLOSE = 2.0, 0.5, 0.05  # logits, logits, share of beta
