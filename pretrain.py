@@ -18,6 +18,10 @@ dialled, not hoped for:
                    best a model can then do is to answer depth d with probability about
                    (1 - q')^d, where q' = 0.9 q is the chance that the corrupted digit really
                    differs: this dials the base's correct mass.
+    --noise-kind   random errors, errors whose mode is wrong, or errors that are marked as such:
+                   the one answer that counts is the same, the chain without any
+    --noise-symbols K   a corrupted step loses K neighbouring symbols at once, which reaches
+                   masses of 0.001 to 0.05 at trained depths
     --exposure     on the tokens axis: what the shadow symbols were seen in.
 
 Optimiser: Muon (below) on the 2-D matrices of the blocks, AdamW on the embeddings. Measured on
@@ -33,7 +37,7 @@ import torch
 
 from measure import mean_masses
 from model import GPT, GPTConfig, load_checkpoint, token_logprobs
-from tasks import AXES, SPLITS, TASKS, VOCAB, cell_key, disguised_share, families
+from tasks import AXES, NOISE, SPLITS, TASKS, VOCAB, cell_key, disguised_share, families
 
 EXPOSURES = {
     "none": "never (a sanity zero: nothing tells which shadow stands for which digit)",
@@ -87,7 +91,8 @@ class Mixture:
         rng = np.random.default_rng([self.args.seed, 5, step, *cell_key(task, cell)])
         if kind == "copy":
             return task, kind, TASKS[task].copies(self.args.batch_size, cell.length, rng)
-        problems = TASKS[task].sample(cell, self.args.batch_size, rng, self.args.noise, "train")
+        problems = TASKS[task].sample(cell, self.args.batch_size, rng, self.args.noise, "train",
+                                      self.args.noise_kind, self.args.noise_symbols)
         return task, kind, problems
 
 
@@ -205,6 +210,10 @@ def build_parser(argv=()):  # called like that of finetune.py, which looks into 
     add("--overlap", type=cli.share, default=0.0, help="share of problems from the edge cells")
     add("--noise", type=cli.share, default=0.3,
         help="probability that a written step is corrupted")
+    add("--noise-kind", choices=list(NOISE), default="random",
+        help="; ".join(f"{k}: {v}" for k, v in NOISE.items()))
+    add("--noise-symbols", type=cli.count, default=1, metavar="K",
+        help="neighbouring symbols that a corruption replaces, or all that a state has")
     add("--exposure", choices=list(EXPOSURES), default="none",
         help="tokens axis: shadow symbols seen "
              + "; ".join(f"{k}: {v}" for k, v in EXPOSURES.items()))
@@ -243,6 +252,7 @@ def check(args):
     if args.exposure != "none" and args.axis != "tokens":
         raise cli.CommandError(f"--exposure {args.exposure}: only the tokens axis has shadow "
                                "symbols to expose; add --axis tokens")
+    check_noise(args, names)
     if args.until is not None and not args.eval_every:
         raise cli.CommandError(f"--until {args.until}: needs the mass measured along the way, so "
                                "--eval-every of at least 1")
@@ -252,6 +262,21 @@ def check(args):
     except ValueError as error:
         where = f"--width {args.width} --heads {args.heads}"
         raise cli.CommandError(f"{where}: {error}") from None
+
+
+def check_noise(args, names):
+    """CommandError for a kind of noise that one of these families does not have."""
+    where = f"--noise-kind {args.noise_kind}"
+    for name in names:
+        if args.noise_kind not in TASKS[name].noise_kinds:
+            raise cli.CommandError(f"{where}: {name} has only {', '.join(TASKS[name].noise_kinds)}")
+    if args.noise_kind == "marked" and args.axis == "tokens":
+        raise cli.CommandError(f"{where}: marks are shadow symbols, which the tokens axis has for "
+                               "its problems; take another axis")
+    most = max(TASKS[name].most_noise_symbols for name in names)
+    if args.noise_symbols > most:
+        raise cli.CommandError(f"--noise-symbols {args.noise_symbols}: a state of "
+                               f"{' and '.join(names)} has at most {most}")
 
 
 def starting_model(args, config, saved):

@@ -10,10 +10,10 @@
 """
 from cli import early, ranks  # early before anything that takes long to import
 from cli.flags import (MAY_DIFFER, WIDTH, CommandError, Parser, add_device_flags,
-                       add_overwrite_flag, add_run_flags,
-                       add_speed_flags, add_task_flags, arguments, check_context, command, count,
-                       did_you_mean, families, flag, fold, keep_freed_memory, natural, nonnegative,
-                       number, parse, positive, resumed, script, set_device, share)
+                       add_overwrite_flag, add_run_flags, add_speed_flags, add_task_flags,
+                       arguments, check_alike, check_context, command, count, did_you_mean,
+                       families, flag, fold, keep_freed_memory, natural, nonnegative, number,
+                       parse, positive, resumed, script, set_device, share)
 from cli.methods import Method, add_knobs, knob, knobs
 from cli.outputs import (check_place, check_results, check_writable, kept_path, lock, log_path,
                          table_text, write_text)

@@ -313,3 +313,12 @@ def check_context(where, context, names, axis):
         if need > context:
             raise CommandError(f"{where}: a context of {context} tokens is too short for the "
                                f"{axis} axis of {name}, which needs {need}")
+
+
+def check_alike(where, theirs, ours):
+    """Raise CommandError, naming where it was set, if a model's GPTConfig is not that of the model
+    to train: the two must read the same tokens, and one's weights fit into the other."""
+    for name, value in vars(ours).items():
+        if getattr(theirs, name) != value:
+            raise CommandError(f"{where}: has {name} {getattr(theirs, name)}, must be --init's "
+                               f"{value}")
