@@ -111,7 +111,8 @@ def test_a_resumed_run_keeps_its_reference(base, run, monkeypatch):
     pull = ["--reference", base, "--kl", "k3_loss", "--beta", 5, "--steps", 4]
     whole = run(*pull, name="whole", init=start)
     calls = iter([False, True, True])
-    monkeypatch.setattr(cli, "stop_signals", lambda: contextlib.nullcontext(lambda: next(calls)))
+    signals = contextlib.nullcontext(lambda: next(calls))
+    monkeypatch.setattr(cli.runs, "stop_signals", lambda: signals)
     with pytest.raises(SystemExit):
         run(*pull, name="half", init=start)
     monkeypatch.undo()
