@@ -1,4 +1,4 @@
-"""disco.py: DisCO, scores in place of ratios (Li et al. 2505.12366, eq. 9 to 12).
+"""disco.py: DisCO, scores in place of ratios (Li et al. 2505.12366).
 
     s_i  = mean over t of log pi(y_it)                           the score, "log-L"
     J    = mean over right i of (s_i - tau log mean over wrong j of exp(s_j / tau))

@@ -10,8 +10,10 @@ and everywhere else the plain 0 or 1. A length penalty on prompts that the polic
 pays for shortness with accuracy, and the paper sees training collapse from it.
 
 It takes right completions of different lengths to act. With the trace as reward they all have one
-length, 0.7 for each of them, and the group's std takes that out again: this is GRPO. Try
---reward answer. Departure: the ranking breaks ties by the order of the cells.
+length, 0.7 for each of them, and the group's std takes that out again: this is GRPO, step for step.
+Only --reward answer lets lengths differ, and on arithmetic they seldom do, for operations are
+bijections: a wrong chain seldom ends right. Departure: prompts of equal accuracy are taken in the
+order of their cells.
 
 Checked against: the abstract and public summaries of the paper (the ranking within a batch, 0/1
 elsewhere); the formula and alpha are from notes only, and no code was found.

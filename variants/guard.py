@@ -3,10 +3,11 @@
     l'_it = (l_it - mean_t) * min(1, spread / std_t)       with l = log pi - log pi_old
     loss  = - mean of min(exp(l') A, clip(exp(l')) A)
 
-where mean_t and std_t are taken over the group's completions at token t. Once the policy has moved,
-the mean of l is below 0 (minus a KL), so that of two equal clips the upper one binds too late; and
-at some tokens l spreads far wider than at others, so that one clip does not fit all. This takes out
-both. While all ratios are 1 it is GRPO: it takes several updates a batch to differ (here 2).
+where mean_t and std_t are taken over the group's completions at token t, constants to autograd.
+Once the policy has moved, the mean of l is below 0 (minus a KL), so that of two equal clips the
+upper one binds too late; and at some tokens l spreads far wider than at others, so that one clip
+does not fit all. This takes out both. While all ratios are 1 it is GRPO: it takes several updates a
+batch to differ (here 2).
 
 An inspired core: the paper is about flow models. There each denoising step is Gaussian, the bias of
 the mean is known in closed form and is added, with the step's noise as scale, and 1/dt evens out
@@ -34,13 +35,13 @@ def regulated(log_ratio, mask, spread=0.1):
     """
     n = mask.sum(dim=1, keepdim=True)
     mean = (log_ratio * mask).sum(dim=1, keepdim=True) / n.clamp(min=1)
-    centred = (log_ratio - mean) * mask
+    centred = (log_ratio - mean.detach()) * mask
     variance = centred.detach().square().sum(dim=1, keepdim=True) / (n - 1).clamp(min=1)
     return centred * (spread / variance.sqrt().clamp(min=spread))
 
 
 class Guard(GRPO):
-    """Ratios centred and scaled at each token before the clip."""
+    """Ratios centred and scaled at each token, then clipped."""
     paper = "2510.22319"
 
     epochs = 2

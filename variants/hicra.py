@@ -48,7 +48,7 @@ def amplified(A, planning, alpha=0.2):
 
 
 class HICRA(GRPO):
-    """More credit, and less blame, for the tokens that choose."""
+    """More credit and less blame for tokens that choose."""
     paper = "2509.03646"
 
     scale = "none"

@@ -41,7 +41,7 @@ def length_reward(length, B):
 
 
 class LongShort(GRPO):
-    """Rewards a length, and that length shrinks as it trains."""
+    """Rewards a length that shrinks as it trains."""
     paper = "2508.08940"
     columns = ("budget",)
 
