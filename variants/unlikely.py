@@ -9,7 +9,7 @@ that is all right the likeliest are pushed down.
 
 It takes two different right completions in a group to act. With the trace as reward all right ones
 are the same string: a tie, one reward for all of them, and the group's std takes the factor out
-again, so this is GRPO, step for step. With --reward answer too on arithmetic, where operations are
+again, so this is GRPO, up to rounding. With --reward answer too on arithmetic, where operations are
 bijections and a wrong chain seldom ends right; --reward format accepts many strings. The log's
 right_kinds counts the distinct rewarded completions of a group, a mean over groups with any.
 
