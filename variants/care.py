@@ -9,8 +9,8 @@ the reference. Among right completions those pay more whose answer the copy woul
 
 The answer is here the last state, the reasoning all states before it. With the trace as reward all
 right completions are the same string and get the same bonus, which the group's std takes out: this
-is GRPO, up to rounding. With --reward answer a right end after a wrong chain costs the bonus; but on
-arithmetic, where operations are bijections, that is rare.
+is GRPO, up to rounding. With --reward answer a right end after a wrong chain costs the bonus; that
+is rare on arithmetic, where operations are bijections.
 
 An inspired core: in the paper the reasoning is about a video, and the answer has to fit it.
 Checked against: github TencentARC/GRPO-CARE, grpo_trainer_ref_ema.py, ema_trainer.py and scripts.

@@ -10,8 +10,8 @@ and everywhere else the plain 0 or 1. A length penalty on prompts that the polic
 pays for shortness with accuracy, and the paper sees training collapse from it.
 
 It takes right completions of different lengths to act. With the trace as reward they all have one
-length, 0.7 for each of them, and the group's std takes that out again: this is GRPO, up to rounding.
-Only --reward answer lets lengths differ, and on arithmetic they seldom do, for operations are
+length, 0.7 for each of them, and the group's std takes that out: this is GRPO, up to rounding. Only
+--reward answer lets lengths differ, and on arithmetic they seldom do, for operations are
 bijections: a wrong chain seldom ends right. Departure: prompts of equal accuracy are taken in the
 order of their cells.
 
