@@ -199,7 +199,7 @@ BAD = [
     ("finetune --init {foreign}", ["foreign.pt", "not a checkpoint of this project"]),
     ("finetune --init {short}", ["--init", "short.pt", "context of 12"]),
     ("finetune --init {base} --depths 4 9", ["--depths 9", "depth axis"]),
-    ("finetune --init {base} --method dpo", ["--method dpo", "is it dapo?", "--method list"]),
+    ("finetune --init {base} --method dappo", ["--method dappo", "is it dapo?", "--method list"]),
     ("finetune --init {base} --method", ["--method"]),
     ("finetune --init {base} --temperature 0", ["--temperature", "above 0"]),
     ("finetune --init {base} --group-size 1", ["--group-size", "at least 2"]),
