@@ -254,6 +254,8 @@ def parse(parser, argv):
     if path.endswith(f".step{extra['step']:04d}.pt") and given in (None, path):
         raise CommandError(f"{where} is a step that --keep-every has kept, and stays as it is; "
                            "name an --out to go on from it")
+    if extra["step"] >= before and not extra["finished"]:
+        raise CommandError(f"{where} is damaged: step {extra['step']} of {before}, not finished")
     merged.out, merged.resume = given or path, path
     return merged, (model, extra)
 
@@ -267,7 +269,7 @@ def check_flags(parser, where, flags):
     except CommandError as error:
         raise CommandError(f"{where} its flags are damaged: {error}") from None
     for name, value in flags.items():
-        if repr(given.get(name)) != repr(value) and name != "resume":
+        if repr(given.get(name)) != repr(value) and name not in ("resume", "overwrite"):
             raise CommandError(f"{where} its flags are damaged: {flag(name)} {value!r}")
 
 
