@@ -178,7 +178,7 @@ def main(argv=None):
             return print(f"wrote {report.write(RESULTS, questions)}")
     if args.axis not in AXES[args.task]:
         raise cli.CommandError(f"--axis {args.axis}: {args.task} has {', '.join(AXES[args.task])}")
-    if not args.scheduler:
+    if args.scheduler is None:
         cli.set_device(argparse.Namespace(device=args.device, threads=1))
 
     names = args.questions or ["quick"]
@@ -200,7 +200,7 @@ def answer(names, by_question, jobs, args):
     """Run the jobs, keep what came of them, and say what it means."""
     began = time.perf_counter()
     place = processes.Here(args.jobs)
-    if args.scheduler:
+    if args.scheduler is not None:
         place = cluster.Cluster(args.scheduler, args.out)
     failed = runner.run(jobs, place)
     evaluated = {owner: [] for owner in by_question}

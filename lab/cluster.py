@@ -56,27 +56,22 @@ class Cluster:
 
     def fault(self, out):
         """What keeps the workers from doing the work, in words; "" if nothing does."""
-        workers = self.client.nthreads()
-        if not workers:
+        if not self.slots():
             return "has no workers; start some in this folder: python -m dask worker ADDRESS"
         probe = os.path.abspath(os.path.join(out, f"probe.{os.getpid()}.tmp"))
         write_probe(probe)
         try:
-            return self.fault_of(workers, probe)
+            self.client.run_on_scheduler(worker.stop, [])   # whether it finds the function
+            looks = self.client.run(worker.look, probe, on_error="return")
+        except ImportError as error:
+            return cannot_import("it", error)
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.remove(probe)
-
-    def fault_of(self, workers, probe):
-        """The same of these workers, which are to see the file `probe`."""
-        looks = {address: self.client.submit(worker.look, probe, workers=[address], pure=False)
-                 for address in workers}
         for address, look in looks.items():
-            error = look.exception()
-            if error is not None:
-                return (f"it or its worker {address} cannot import this repository, where both "
-                        f"are to be started, with python -m dask ({one_line(error)})")
-            is_there, code = look.result()
+            if isinstance(look, Exception):
+                return cannot_import(f"its worker {address}", look)
+            is_there, code = look
             if not is_there:
                 return (f"its worker {address} does not see {os.path.dirname(probe)}; --out must "
                         "be in a folder that all machines share, under the same path")
@@ -114,6 +109,11 @@ def write_probe(path):
     """An empty file, that workers are to see."""
     with open(path, "wb"):
         pass
+
+
+def cannot_import(who, error):
+    return (f"{who} cannot import this repository; start both scheduler and workers in its folder, "
+            f"with python -m dask ({one_line(error)})")
 
 
 def one_line(error):

@@ -40,8 +40,9 @@ def stop(keys):
 
 def carry_out(job, folder):
     """Run a job of a study in `folder` as a process of its own, and return its exit status. It is
-    interrupted, and saves its state, if the study says so or is gone itself."""
-    from distributed import get_worker
+    interrupted, and saves its state, if the study says so or is gone itself, and if the worker
+    closes: then another one goes on with it."""
+    from distributed import Reschedule, get_worker
     worker = get_worker()
     key = worker.get_current_task()
     print(f"{job.name}", flush=True)
@@ -51,10 +52,12 @@ def carry_out(job, folder):
     process.stdin.flush()   # and left open: the process ends when it is closed
     told = False
     while process.poll() is None:
-        if not told and (key in STOPPED or is_cancelled(worker, key)):
+        if not told and (key in STOPPED or is_cancelled(worker, key) or is_closing(worker)):
             process.terminate()
             told = True
         time.sleep(0.1)
+    if is_closing(worker):
+        raise Reschedule
     return process.returncode
 
 
@@ -62,3 +65,8 @@ def is_cancelled(worker, key):
     """Whether nobody waits for this task any longer: its study was killed."""
     task = worker.state.tasks.get(key)
     return task is None or task.state == "cancelled"
+
+
+def is_closing(worker):
+    """Whether the worker was told to end, or has lost its scheduler."""
+    return worker.status.name in ("closing", "closed")

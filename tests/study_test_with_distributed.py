@@ -16,10 +16,10 @@ import pytest
 import study
 from lab import cluster
 from model import load_checkpoint
-from test_study import ROOT, jobs_of, masses_of
+from test_study import ROOT, SMALL, jobs_of, masses_of
 
 FLAGS = ["--overlaps", "0", "0.5", "--pretrain-steps", "150", "--grpo-steps", "2", "--prompts", "4"]
-LONG = ["--only", "pretrain", "--overlaps", "0.5", "--pretrain-steps", "3000"]
+LONG = [*SMALL, "--only", "pretrain", "--overlaps", "0.5", "--pretrain-steps", "3000"]
 
 
 class Started(NamedTuple):
@@ -101,7 +101,7 @@ def test_a_worker_that_dies_changes_nothing_but_where_its_job_ends(workers, sche
     victim.process.kill()
     output = process.communicate(timeout=240)[0]
     assert process.returncode == 0, output
-    assert output.count("  done  ") == len(jobs) == 8 and " threads of " in output
+    assert output.count("  done  ") == len(jobs) == 8 and f"the workers of {scheduler}" in output
     begun = Counter(name for one in workers for name in one.names())
     assert begun == {job.name: 1 + (job.name == struck) for job in jobs}
     with open(bases[struck].log(), encoding="utf-8") as file:

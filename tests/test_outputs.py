@@ -19,6 +19,7 @@ import finetune
 import model
 import pretrain
 from cli import CommandError
+from lab import jobs, runner
 from model import load_checkpoint, save_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -133,6 +134,17 @@ def test_the_same_command_may_run_again_another_needs_overwrite(base, place, cap
     assert load_checkpoint("g.step0002.pt")[1]["run"] == second
 
 
+def test_a_study_makes_again_what_had_other_flags(base, place):
+    call(f"finetune --init {base} --seed 1 --out g.pt")
+    argv = ["--init", base, *SMALL["finetune"].split(), "--out", "./g.pt"]
+    process = runner.start(jobs.Job("a tuned base", "finetune", argv, "./g.pt"))
+    process.join()
+    assert process.exitcode == 0
+    extra = load_checkpoint("g.pt")[1]
+    assert extra["args"]["seed"] == 0 and extra["finished"]
+    assert "--overwrite" not in extra["command"]
+
+
 def test_an_evaluation_replaces_what_it_wrote_and_is_written_whole(base, place, monkeypatch,
                                                                    capsys):
     command = f"evaluate --ckpt {base} --csv e.csv --json e.json"
@@ -203,6 +215,8 @@ def test_a_csv_of_another_run_is_not_gone_on_with(base, place, monkeypatch, caps
 
 def test_a_csv_is_replaced_at_once_or_not_at_all(base, place, monkeypatch):
     stopped_run("g.pt", base, monkeypatch, after=2)
+    with open("g.csv", "ab") as file:  # a step that was logged, but not saved any more
+        file.write((place / "g.csv").read_bytes().splitlines(True)[-1].replace(b"3", b"4", 1))
     before = (place / "g.csv").read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr(model.os, "replace", lambda *args: sys.exit(9))
