@@ -122,7 +122,8 @@ EVERYWHERE = [
 # What only a resumed run reads.
 RESUMED = [
     ("step", None, "has no 'step'"), ("step", -1, "step -1"), ("step", "3", "step is of type str"),
-    ("step", 2.0, "step"), ("step", 5, "step 5 of 5, not finished"), ("step", 10 ** 12, "not finished"),
+    ("step", 2.0, "step"),
+    ("step", 5, "step 5 of 5, not finished"), ("step", 10 ** 12, "not finished"),
     ("finished", None, "has no 'finished'"), ("finished", "no", "finished"),
     ("seconds", None, "has no 'seconds'"), ("seconds", math.nan, "seconds"),
     ("seconds", -1.0, "seconds"), ("run", 5, "run is of type int"),
