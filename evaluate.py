@@ -159,7 +159,7 @@ def step_records(models, trained_with, task, axis, args):
             for name in others:
                 kl, beta = (trained_with[name].get(key) for key in ("kl", "beta"))
                 columns = {"base": steps[base], "tuned": steps[name]}
-                if kl == "k1_reward" and beta:
+                if kl == "k1_reward" and isinstance(beta, (int, float)) and beta:
                     tilted = tilted_steps(steps[base], beta)
                     columns["law"] = tilted if prefix == "right" else steps[base]
                 for t in range(prefix == "corrupted", cell.depth):
@@ -192,7 +192,7 @@ def choose(args, saved, models):
     axis = args.axis or saved.get("axis") or "depth"
     names = families(task, axis)
     for path, model in zip(args.ckpt, models.values()):
-        check_context(path, model.config.context, names, axis)
+        check_context(path, model.config.context, names, axis, model.config.vocab_size)
     if args.per_step and not any(hasattr(TASKS[name], "wrong_chains") for name in names):
         raise cli.CommandError(f"--per-step: {task} has no wrong_chains to continue")
     return names, axis
@@ -206,22 +206,9 @@ def write(args, result):
         cli.write_text(args.json, json.dumps(result))
 
 
-@cli.script
-def main(argv=None):
-    parser = build_parser()
-    args = parser.parse_args(argv)
-    check(args)
-    device = cli.set_device(args)
-    loaded = dict(zip(names_of(args.ckpt), (load_checkpoint(path, device) for path in args.ckpt)))
-    models = {name: model for name, (model, _) in loaded.items()}
-    trained_with = {name: extra.get("args", {}) for name, (_, extra) in loaded.items()}
-    generator = torch.Generator(device).manual_seed(args.seed)
-    if args.prompt is not None:
-        return cli.complete_prompt(models, args, generator)
-
-    tasks, axis = choose(args, trained_with[next(iter(models))], models)
-    cli.check_results(parser, args)
-    result = {"command": cli.command(parser, args), "args": vars(args), "summary": [],
+def answer(command, models, trained_with, tasks, axis, args, generator):
+    """Print all that is asked for; returns what --json writes."""
+    result = {"command": command, "args": vars(args), "summary": [],
               "temperature": args.temperature, "analyses": [], "steps": [], "tokens": [],
               "prompts": []}
     if args.show:
@@ -244,7 +231,26 @@ def main(argv=None):
             records = step_records(models, trained_with, task, axis, args)
             print(cli.step_table(records))
             result["steps"] += records
-    write(args, result)
+    return result
+
+
+@cli.script
+def main(argv=None):
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    check(args)
+    device = cli.set_device(args)
+    loaded = dict(zip(names_of(args.ckpt), (load_checkpoint(path, device) for path in args.ckpt)))
+    models = {name: model for name, (model, _) in loaded.items()}
+    trained_with = {name: extra.get("args", {}) for name, (_, extra) in loaded.items()}
+    generator = torch.Generator(device).manual_seed(args.seed)
+    if args.prompt is not None:
+        return cli.complete_prompt(models, args, generator)
+
+    tasks, axis = choose(args, trained_with[next(iter(models))], models)
+    with cli.own_results(parser, args):
+        command = cli.command(parser, args)
+        write(args, answer(command, models, trained_with, tasks, axis, args, generator))
 
 
 if __name__ == "__main__":

@@ -120,7 +120,8 @@ def main(argv=None):
     args.task = args.task or base.get("task") or "arithmetic"
     args.axis = args.axis or base.get("axis") or "depth"
     names = cli.families(args.task, args.axis)
-    cli.check_context(f"--init {args.init}", policy.config.context, names, args.axis)
+    cli.check_context(f"--init {args.init}", policy.config.context, names, args.axis,
+                      policy.config.vocab_size)
     device = cli.set_device(args)
     torch.manual_seed(args.seed)
     for model in (policy, reference):
@@ -128,8 +129,7 @@ def main(argv=None):
     method = make_method(args, policy, reference)
     optimizer = torch.optim.AdamW(method.parameters(), lr=method.lr, weight_decay=0.0)
     if saved is not None:
-        optimizer.load_state_dict(saved[1]["optimizer"])
-        method.load_state(saved[1]["method"])
+        cli.restore(args.resume, saved[1], [optimizer], method)
     log = cli.Log(parser, args, [*LOGGED, *method.columns, "rewards"], saved)
 
     def save(step, finished=False, path=args.out):

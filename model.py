@@ -27,6 +27,7 @@ log-probabilities that it sampled with, which is what GRPO needs.
 """
 import io
 import os
+import zlib
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 
@@ -36,7 +37,9 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
-from tasks import EOS, PAD, TASKS, VOCAB, Cell, decode
+from tasks import EOS, PAD, TASKS, VOCAB, Cell, decode, operations_at_work
+
+LARGEST = 1_000_000   # size of anything in a GPTConfig
 
 
 @dataclass
@@ -50,11 +53,21 @@ class GPTConfig:
     tied: bool = True        # one matrix embeds and unembeds
 
     def __post_init__(self):
+        for name in ("vocab_size", "context", "n_layer", "n_head", "n_embd"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or not 1 <= value <= LARGEST:
+                raise ValueError(f"{name} is {value!r}, must be a whole number from 1 to {LARGEST}")
         if self.position not in ("rope", "learned", "nope"):
             raise ValueError(f"position is {self.position!r}, must be rope, learned or nope")
         if self.n_embd % self.n_head or self.n_embd // self.n_head % 2:
             raise ValueError("n_embd / n_head must be an even whole number, "
                              f"got {self.n_embd} / {self.n_head}")
+
+    def n_parameters(self):
+        """How many weights a model of these sizes has, without making one."""
+        C, tables = self.n_embd, 1 if self.tied else 2
+        positions = self.context if self.position == "learned" else 0
+        return C * (tables * self.vocab_size + positions) + self.n_layer * 12 * C * C
 
 
 def inverse_rms(x):
@@ -426,11 +439,12 @@ def masked_mean(x, mask, aggregate, room=None):
 
 # ----------------------------------------------------------------------------------- checkpoints
 
-FORMAT = "nanotilt-1"
+FORMAT, OLD_FORMAT = "nanotilt-2", "nanotilt-1"   # the old one had no seal and no vocabulary
+SEAL = b"nanotilt-2 crc32"   # the end of a file: this, then the checksum of all before it
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that is missing, truncated or not ours; the message names the file."""
+    """A checkpoint that is missing, damaged or not ours; the message names the file."""
 
 
 def save_checkpoint(path, model, **extra):
@@ -443,7 +457,9 @@ def save_checkpoint(path, model, **extra):
     """
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, "config": asdict(model.config), "model": model.state_dict(),
+                "vocabulary": VOCAB[:model.config.vocab_size], "operations": operations_at_work(),
                 "extra": extra}, buffer)
+    buffer.write(SEAL + checksum(buffer.getvalue()))  # torch.load does not mind what follows
     write_atomically(path, buffer.getbuffer())
 
 
@@ -466,31 +482,94 @@ def write_atomically(path, data):
             os.remove(partial)
 
 
+def checksum(data):
+    """Four bytes, CRC-32, that no change of a single bit in data leaves as they are."""
+    return zlib.crc32(data).to_bytes(4, "big")
+
+
 def load_checkpoint(path, device="cpu"):
     """Read (model, extra) from path, the model on device. Executes no code from the file
     (weights_only=True).
 
-    Raises CheckpointError, naming the file, if it is missing, truncated or was not written by
-    `save_checkpoint`.
+    Raises CheckpointError, naming the file and what is wrong, if it is missing, damaged, not
+    written by `save_checkpoint`, not finite, or of another vocabulary. Tokens may have been added
+    at the end of VOCAB since: the model does not know them, and goes on as before.
     """
+    saved = read_checkpoint(path, device)
     try:
-        saved = torch.load(path, map_location=device, weights_only=True)
+        config = GPTConfig(**saved["config"])
+        check_meanings(config, saved)
+        if config.n_parameters() != sum(x.numel() for x in saved["model"].values()):
+            raise ValueError("its sizes are not those of its weights")  # nor is a huge model built
+        model = GPT(config).to(device)
+        check_weights(model, saved["model"])
+        model.load_state_dict(saved["model"])
+        plain = (type(None), bool, int, float, str, list)
+        if not all(isinstance(x, plain) for x in saved["extra"].get("args", {}).values()):
+            raise ValueError("args, the flags of its run, are damaged")
+        return model, saved["extra"]
+    except KeyError as error:
+        raise CheckpointError(f"{path}: has no {error}") from None
+    except (AttributeError, TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{path}: its parts do not fit together: {reason}") from None
+
+
+def read_checkpoint(path, device):
+    """The dict that `save_checkpoint` wrote to path, if not one bit has changed since."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise CheckpointError(f"{path}: is not a file")
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such checkpoint") from None
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
+    content, seal, crc = data[:-len(SEAL) - 4], data[-len(SEAL) - 4:-4], data[-4:]
+    if seal == SEAL and crc != checksum(content):
+        raise CheckpointError(f"{path}: damaged: its checksum does not hold")
+    try:
+        saved = torch.load(io.BytesIO(data), map_location=device, weights_only=True)
     except Exception:  # torch.load raises half a dozen types for damaged or foreign files
         raise CheckpointError(f"{path}: truncated, or not a checkpoint") from None
-    if not (isinstance(saved, dict) and saved.get("format") == FORMAT):
+    if not (isinstance(saved, dict) and saved.get("format") in (FORMAT, OLD_FORMAT)):
         raise CheckpointError(f"{path}: not a checkpoint of this project "
                               f"(no format mark {FORMAT!r})")
-    try:
-        model = GPT(GPTConfig(**saved["config"])).to(device)
-        model.load_state_dict(saved["model"])
-        return model, saved["extra"]
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{path}: its parts do not fit together: {reason}") from None
+    if saved["format"] == FORMAT and seal != SEAL:
+        raise CheckpointError(f"{path}: damaged: its checksum is missing")
+    return saved
+
+
+def check_meanings(config, saved):
+    """Raise ValueError if a token or an operation is not what it was when the model learned it."""
+    theirs = saved.get("vocabulary", VOCAB[:config.vocab_size])
+    moved = [i for i, token in enumerate(theirs) if VOCAB[i:i + 1] != [token]]
+    if moved:
+        tokens = ", ".join(f"{theirs[i]!r} was token {i}" for i in moved[:3])
+        more = f" and {len(moved) - 3} more" if len(moved) > 3 else ""
+        raise ValueError(f"made with another vocabulary: {tokens}{more} (add tokens at the end)")
+    if len(theirs) != config.vocab_size:
+        raise ValueError(f"vocab_size is {config.vocab_size}, for a vocabulary of {len(theirs)}")
+    now = operations_at_work()
+    for operation, result in saved.get("operations", {}).items():
+        if now.get(operation, result) != result:
+            raise ValueError(f"made when {operation} gave {result}, where it now gives "
+                             f"{now[operation]}")
+
+
+def check_weights(model, tensors):
+    """Raise ValueError, naming the tensor, unless tensors {name: tensor} are finite weights of such
+    a model."""
+    own = model.state_dict()
+    for name in [*own, *(name for name in tensors if name not in own)]:
+        if name not in own or name not in tensors:
+            raise ValueError(f"{name} is " + ("missing" if name in own else "not of this model"))
+        shape = getattr(tensors[name], "shape", "no tensor")
+        if shape != own[name].shape:
+            raise ValueError(f"{name} is {shape}, must be {own[name].shape}")
+        if not tensors[name].isfinite().all():
+            raise ValueError(f"{name} is not finite: it has nan or inf among its weights")
 
 
 # ------------------------------------------------------------------------------------- to look at

@@ -298,14 +298,14 @@ def main(argv=None):
     torch.manual_seed(args.seed)
     model = starting_model(args, config, saved).to(device)
     if args.init is not None:
-        cli.check_context(f"--init {args.init}", model.config.context, names, args.axis)
+        cli.check_context(f"--init {args.init}", model.config.context, names, args.axis,
+                          model.config.vocab_size)
     model.speed_up(args.compile, args.bf16)
     optimizers = make_optimizers(model, args.optimizer, args.lr, args.weight_decay)
     mixture, scanned = Mixture(args), {"problems": 0, "edge": 0}
     if saved is not None:
+        cli.restore(args.resume, saved[1], optimizers, scanned=scanned)
         scanned = saved[1]["scanned"]
-        for optimizer, state in zip(optimizers, saved[1]["optimizers"]):
-            optimizer.load_state_dict(state)
     log = cli.Log(parser, args, ["loss", *SPLITS, "lr"], saved)
 
     def save(step, finished=False):

@@ -11,7 +11,8 @@
 Every run is a process of its own, with one thread, through the same scripts that a person runs. Its
 log, CSV and checkpoint lie in --out, and its command is at the top of its log. A run that is
 done is not run again; Ctrl-C, or a crash, loses nothing; a run that fails is reported and the
-others go on. A question's numbers go to --out/results/, never by themselves to what is published.
+others go on. With --scheduler they run on many machines (docs/clusters.md). A question's numbers
+go to --out/results/, never by themselves to what is published.
 """
 import cli  # first, so that Ctrl-C while torch is being imported is one line, too
 
@@ -21,7 +22,7 @@ import textwrap
 import time
 
 import questions
-from lab import draw, records, report, runner
+from lab import cluster, draw, processes, records, report, runner
 from lab.jobs import DEFAULTS
 from tasks import AXES, TASKS
 
@@ -40,6 +41,9 @@ def build_parser():
     add("--first-seed", type=cli.natural, default=0, help="the first of them")
     add("--jobs", type=cli.count, default=min(2, os.cpu_count() or 1),
         help="processes at once, one thread each")
+    add("--scheduler", metavar="tcp://HOST:8786",
+        help="run on the workers of this Dask scheduler instead, as many at once as they have "
+             "threads; --out is then a folder that all machines share (docs/clusters.md)")
     add("--plan", action="store_true", help="print what would run and how long it should take")
     add("--publish", action="store_true",
         help=f"merge the numbers in --out into {RESULTS}/ and rebuild the report; runs nothing")
@@ -164,16 +168,18 @@ def main(argv=None):
         for name in questions.names():
             print(f"{name:12s} {questions.asked(name)}")
         return
-    if args.publish:
-        publish(args.questions, args)
     if args.publish or args.report:
-        if not os.path.isdir(RESULTS):
-            raise cli.CommandError(f"{RESULTS}: there is no such folder here; python study.py is "
-                                   "to be run where study.py lies")
-        return print(f"wrote {report.write(RESULTS, questions)}")
+        with cli.lock(RESULTS):
+            if args.publish:
+                publish(args.questions, args)
+            if not os.path.isdir(RESULTS):
+                raise cli.CommandError(f"{RESULTS}: there is no such folder here; python study.py "
+                                       "is to be run where study.py lies")
+            return print(f"wrote {report.write(RESULTS, questions)}")
     if args.axis not in AXES[args.task]:
         raise cli.CommandError(f"--axis {args.axis}: {args.task} has {', '.join(AXES[args.task])}")
-    cli.set_device(argparse.Namespace(device=args.device, threads=1))
+    if args.scheduler is None:
+        cli.set_device(argparse.Namespace(device=args.device, threads=1))
 
     names = args.questions or ["quick"]
     by_question = jobs_of(names, args)
@@ -186,8 +192,17 @@ def main(argv=None):
     if args.plan:
         return plan(jobs, args.jobs)
     cli.check_writable(os.path.join(args.out, "probe"))
+    with cli.lock(args.out):
+        answer(names, by_question, jobs, args)
+
+
+def answer(names, by_question, jobs, args):
+    """Run the jobs, keep what came of them, and say what it means."""
     began = time.perf_counter()
-    failed = runner.run(jobs, args.jobs)
+    place = processes.Here(args.jobs)
+    if args.scheduler is not None:
+        place = cluster.Cluster(args.scheduler, args.out)
+    failed = runner.run(jobs, place)
     evaluated = {owner: [] for owner in by_question}
     for run in runner.collect(jobs):
         evaluated[run.question].append(run)
@@ -196,7 +211,7 @@ def main(argv=None):
             records.write(folder_of(args, owner), runs)
     for name in names:
         conclude(name, args, {run.chain for run in evaluated[questions.owner(name)]})
-    print(f"\n{cli.duration(time.perf_counter() - began)} with {args.jobs} processes; "
+    print(f"\n{cli.duration(time.perf_counter() - began)} with {place}; "
           f"everything is in {args.out},\neach run's command at the top of its log")
     if failed:
         raise SystemExit("\n  ".join([f"{len(failed)} runs failed:", *failed]))

@@ -386,6 +386,16 @@ def apply_operation(op, state):
     return result
 
 
+def operations_at_work():
+    """{operation: what it makes of 3141}, by which a checkpoint tells if one has been changed.
+
+    >>> operations_at_work()["[rev]"]
+    '1413'
+    """
+    results = apply_operation(np.arange(N_OPS), np.tile([3, 1, 4, 1], (N_OPS, 1)))
+    return {name: "".join(map(str, row)) for name, row in zip(OPERATIONS, results.tolist())}
+
+
 def word_function(word, length=4):
     """What a word (tuple of operation numbers) computes on digit strings of that length, as a
     hashable signature.

@@ -2,6 +2,7 @@
 
     flags.py      flags, one-line errors, devices, what a resumed run keeps
     methods.py    knobs, and the part of a method that is not the algorithm
+    restore.py    what a resumed run's checkpoint must hold
     outputs.py    what may be written, and by whom
     ranks.py      one run on many processes
     runs.py       Ctrl-C, the log line and its CSV
@@ -15,8 +16,9 @@ from cli.flags import (MAY_DIFFER, WIDTH, CommandError, Parser, add_device_flags
                        families, flag, fold, keep_freed_memory, natural, nonnegative, number,
                        parse, positive, resumed, script, set_device, share)
 from cli.methods import Method, add_knobs, knob, knobs
-from cli.outputs import (check_place, check_results, check_writable, kept_path, lock, log_path,
+from cli.outputs import (check_place, check_writable, kept_path, lock, log_path, own_results,
                          table_text, write_text)
+from cli.restore import restore
 from cli.runs import Log, check_finite, duration, quantity, save, stop_signals
 from cli.tables import (analysis_tables, chart, colour, complete_prompt, mark_wrong, mass_chart,
                         names_of, percent, probability, record_table, shorten, show_k,

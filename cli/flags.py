@@ -7,11 +7,13 @@ import os
 import shlex
 import sys
 
+import numpy as np
 import torch
 
 import tasks
 import cli.ranks as ranks
 from cli.early import restore_ctrl_c
+from cli.restore import check_run
 from model import CheckpointError, load_checkpoint
 
 
@@ -217,7 +219,10 @@ def resumed(argv, out):
     if not given.resume:
         return None
     path = given.out if given.resume is True else given.resume
-    return (path, *load_checkpoint(path))
+    model, extra = load_checkpoint(path)
+    if isinstance(extra.get("script"), str):  # or it is another program's, which `parse` says
+        check_run(path, model, extra)
+    return path, model, extra
 
 
 def parse(parser, argv):
@@ -237,6 +242,7 @@ def parse(parser, argv):
     if missing:
         raise CommandError(f"{where} was written by another version, which had no "
                            f"{flag(missing[0])}; start a new run")
+    check_flags(parser, where, extra["args"])
     extra = ranks.own_part(where, extra)
     merged = parser.parse_args(argv, argparse.Namespace(**{**extra["args"], "overwrite": False}))
     before = extra["args"]["steps"]
@@ -254,8 +260,23 @@ def parse(parser, argv):
     if path.endswith(f".step{extra['step']:04d}.pt") and given in (None, path):
         raise CommandError(f"{where} is a step that --keep-every has kept, and stays as it is; "
                            "name an --out to go on from it")
+    if extra["step"] >= before and not extra["finished"]:
+        raise CommandError(f"{where} is damaged: step {extra['step']} of {before}, not finished")
     merged.out, merged.resume = given or path, path
     return merged, (model, extra)
+
+
+def check_flags(parser, where, flags):
+    """Raise CommandError unless the flags {name: value} that a checkpoint holds are such that the
+    parser could have given them."""
+    words = shlex.split(command(parser, argparse.Namespace(**flags)))[2:]
+    try:
+        given = vars(parser.parse_args(words))
+    except CommandError as error:
+        raise CommandError(f"{where} its flags are damaged: {error}") from None
+    for name, value in flags.items():
+        if repr(given.get(name)) != repr(value) and name not in ("resume", "overwrite"):
+            raise CommandError(f"{where} its flags are damaged: {flag(name)} {value!r}")
 
 
 def flag(name):
@@ -274,8 +295,11 @@ def command(parser, args):
         elif value is True:
             words.append(flag(action.dest))
         else:
-            values = value if isinstance(value, list) else [value]
-            words += [flag(action.dest), *map(str, values)]
+            values = list(map(str, value if isinstance(value, list) else [value]))
+            if values[:1] and values[0].startswith("-"):  # else argparse takes it for a flag
+                words.append(f"{flag(action.dest)}={values[0]}")
+            else:
+                words += [flag(action.dest), *values]
     return shlex.join(words)
 
 
@@ -298,21 +322,30 @@ def families(task, axis):
     """The task names that --task stands for. CommandError if one of them has no such axis."""
     names = tasks.families(task)
     for name in names:
-        if axis not in tasks.AXES[name]:
+        if name not in list(tasks.TASKS):  # a checkpoint may name anything
+            raise CommandError(f"--task {name}: there is {', '.join(tasks.TASKS)} or both")
+        if axis not in list(tasks.AXES[name]):
             there = ", ".join(tasks.AXES[name])
             raise CommandError(f"--axis {axis}: {name} has no such axis; it has {there}")
     return names
 
 
-def check_context(where, context, names, axis):
+def check_context(where, context, names, axis, known=len(tasks.VOCAB)):
     """Raise CommandError, naming where the context was set, if some cell of the axis, for one of
-    the task names, does not fit into it."""
+    the task names, does not fit into it, or has tokens beyond the `known` first ones."""
     for name in names:
         task, splits = tasks.TASKS[name], tasks.AXES[name][axis].values()
         need = max(task.prompt_len(c) + task.solution_len(c) for cells in splits for c in cells)
         if need > context:
             raise CommandError(f"{where}: a context of {context} tokens is too short for the "
                                f"{axis} axis of {name}, which needs {need}")
+        if known == len(tasks.VOCAB):
+            continue
+        drawn = [task.sample(c, 64, np.random.default_rng(0)) for cells in splits for c in cells]
+        last = max(int(tokens.max()) for problems in drawn for tokens in problems)
+        if last >= known:
+            raise CommandError(f"{where}: knows the first {known} tokens only, and {name} also has "
+                               f"{tasks.VOCAB[last]}")
 
 
 def check_alike(where, theirs, ours):

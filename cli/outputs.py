@@ -212,6 +212,27 @@ def check_results(parser, args):
                                    "--overwrite replaces it")
 
 
+@contextlib.contextmanager
+def own_results(parser, args):
+    """Own the files of --csv and --json, which `check_results` finds good, for as long as this
+    lasts."""
+    check_results(parser, args)
+    with contextlib.ExitStack() as locks:
+        for path in filter(None, (args.csv, args.json)):
+            locks.enter_context(lock(path))
+            sweep_file(path)
+        yield
+
+
+def sweep_file(path):
+    """Remove what killed processes left of this one file, as they had begun to write it."""
+    whole = os.path.realpath(path)
+    for partial in glob.glob(glob.escape(whole) + ".*.tmp"):
+        if partial[len(whole) + 1:-len(".tmp")].isdigit():
+            with contextlib.suppress(OSError):
+                os.remove(partial)
+
+
 def first_bytes(path, n):
     with open(path, "rb") as file:
         return file.read(n)

@@ -355,6 +355,11 @@ def complete_prompt(models, args, generator):
     if P + S > room:
         raise CommandError(f"--prompt: {P} tokens and a solution of {S} do not fit the "
                            f"checkpoint's context of {room}")
+    known = min(model.config.vocab_size for model in models.values())
+    last = max(int(tokens.max()) for tokens in problem)
+    if last >= known:
+        raise CommandError(f"--prompt: {tasks.VOCAB[last]} is not among the {known} tokens that "
+                           "the checkpoint knows")
     show_problem(models, task, problem, args.temperature, args.samples or 4, generator)
 
 

@@ -1,27 +1,23 @@
 """runner.py: running jobs, several at once, each after what it needs; and what came of them.
 
     finished(jobs)       the outputs that are there, and need not be made again
-    run(jobs, at_once)   makes the others; returns the names of those that failed
+    run(jobs, place)     makes the others there; returns the names of those that failed
     collect(jobs)        the Runs that are evaluated
 
-Every job is a process of its own, through the same script that a person runs. Its log lies beside
+A place is this machine (lab/processes.py) or a cluster (lab/cluster.py). A job's log lies beside
 its output, with its command at the top. A job that is done is not run again: done means
 finished, made with the same flags, and younger than all that it was made from. Ctrl-C, or a crash,
 loses nothing; what fails is reported and the others go on.
 """
 import json
 import math
-import multiprocessing
 import os
-import shlex
 import shutil
-import signal
 import sys
 import time
 from dataclasses import replace
 
 import numpy as np
-import torch
 
 import cli
 import evaluate
@@ -32,10 +28,6 @@ from model import CheckpointError, load_checkpoint
 
 SCRIPTS = {"pretrain": pretrain, "finetune": finetune, "evaluate": evaluate}
 WIDTH = 100   # columns that a line may have
-
-# A forked process has torch imported already, which takes seconds. Where forking is not safe, a new
-# process imports it again.
-PROCESSES = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
 
 
 # ------------------------------------------------------------------------------------ what is done
@@ -80,6 +72,14 @@ def saved_run(job):
     return extra if same_flags(job, extra.get("args", {})) else None
 
 
+def can_resume(job):
+    """Whether the job was interrupted, and what it began from is still what it was."""
+    if job.script == "evaluate" or is_stale(job):
+        return False
+    extra = saved_run(job)
+    return extra is not None and extra["step"] > 0 and not extra["finished"]
+
+
 def same_flags(job, saved):
     """Whether a saved run had the flags that this job would give it.
 
@@ -106,82 +106,39 @@ def steps_done(job):
         return 0
 
 
-# --------------------------------------------------------------------------------------- a process
+# ------------------------------------------------------------------------------------ running them
 
-def start(job):
-    """Start the job's process; a run that was interrupted goes on where it stopped."""
-    os.makedirs(os.path.dirname(job.out), exist_ok=True)
-    argv = list(job.argv)
-    if can_resume(job):
-        argv.append("--resume")
-        if "--init" in argv:   # a resumed run has its own copy of where it began
-            i = argv.index("--init")
-            del argv[i:i + 2]
-    else:
-        argv.append("--overwrite")   # whatever was there was not done, or is stale
-    process = PROCESSES.Process(target=work, args=(job.script, argv, job.log()))
-    process.start()
-    return process
-
-
-def can_resume(job):
-    """Whether the job was interrupted, and what it began from is still what it was."""
-    if job.script == "evaluate" or is_stale(job):
-        return False
-    extra = saved_run(job)
-    return extra is not None and extra["step"] > 0 and not extra["finished"]
-
-
-def work(script, argv, log):
-    """What the process does: the script's own main, with its output in the log."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
-    if hasattr(os, "setsid"):
-        os.setsid()   # a session of its own: Ctrl-C reaches it once, through us, and it can save
-    mode = "a" if "--resume" in argv else "w"
-    sys.stdout = sys.stderr = open(log, mode, buffering=1, encoding="utf-8")
-    if script == "evaluate":   # the others print theirs themselves
-        print(cli.fold(shlex.join(["python", f"{script}.py", *argv])))
-    SCRIPTS[script].main(argv)
-
-
-# ----------------------------------------------------------------------------------- all processes
-
-def run(jobs, at_once):
-    """Run the jobs that are not done, `at_once` at a time. Returns the names of failed ones."""
-    batch = Batch(jobs, at_once)
+def run(jobs, place):
+    """Run the jobs that are not done, as many at once as the place has room for. Returns the names
+    of those that failed."""
+    batch = Batch(jobs, place)
     print(batch.announcement(), flush=True)
-    if len(batch.waiting) > 1:
-        import_early()
     with cli.stop_signals() as stopped:
-        while batch.waiting or batch.running:
-            if stopped():
-                batch.stop()
-                print("interrupted; what is done is kept, and the runs under way saved their "
-                      "state:\nthe same command goes on", flush=True)
-                raise SystemExit(130)
-            batch.skip_blocked()
-            batch.start_ready()
-            batch.take_ended()
-            batch.report()
-            time.sleep(0.1)
+        try:
+            while (batch.waiting or batch.running) and not stopped():
+                batch.skip_blocked()
+                batch.start_ready()
+                batch.take_ended()
+                batch.report()
+                time.sleep(0.1)
+        finally:   # also if the terminal is gone, and a line cannot be written
+            place.stop([started for started, _ in batch.running.values()])
+        if stopped():
+            batch.say("interrupted; what is done is kept, what was under way has saved its state: "
+                      "the same command goes on")
+            raise SystemExit(130)
     return [job.name for job in batch.failed]
-
-
-def import_early():
-    """Have torch import what it puts off until an optimizer is first used: two to three seconds,
-    that every process forked after this one need not spend again."""
-    torch.optim.SGD([torch.zeros(1)], lr=1.0).zero_grad()
 
 
 class Batch:
     """Jobs on their way: waiting, running, done or failed."""
 
-    def __init__(self, jobs, at_once):
-        self.jobs, self.at_once = jobs, at_once
+    def __init__(self, jobs, place):
+        self.jobs, self.place = jobs, place
+        self.slots = place.slots()                 # how many at once: of a cluster it changes
         self.done = finished(jobs)                 # outputs
         self.waiting = [job for job in jobs if job.out not in self.done]
-        self.running = {}                          # {job: (process, when it started)}
+        self.running = {}                          # {job: (what the place started, when)}
         self.ended, self.failed = [], []
         self.expected = sum(job.seconds() for job in self.waiting)
         self.began = time.perf_counter()
@@ -194,7 +151,7 @@ class Batch:
     def announcement(self):
         text = f"{len(self.jobs)} runs, {len(self.done)} of them done before"
         if self.waiting:
-            text += f"; expect about {cli.duration(self.expected / self.at_once)}"
+            text += f"; expect about {cli.duration(self.expected / max(1, self.slots))}"
         return text
 
     def skip_blocked(self):
@@ -209,25 +166,26 @@ class Batch:
     def start_ready(self):
         """Start jobs that have what they need, while there is room."""
         ready = [job for job in self.waiting if set(job.needs) <= self.done]
-        for job in ready[:self.at_once - len(self.running)]:
+        self.slots = self.place.slots()
+        for job in ready[:max(0, self.slots - len(self.running))]:
             self.waiting.remove(job)
-            self.running[job] = (start(job), time.perf_counter())
+            self.running[job] = (self.place.start(job), time.perf_counter())
 
     def take_ended(self):
         """Sort the jobs whose process has ended into done and failed."""
-        for job, (process, since) in list(self.running.items()):
-            if process.is_alive():
+        for job, (started, since) in list(self.running.items()):
+            status = started.exitcode
+            if status is None:
                 continue
-            process.join()
             del self.running[job]
             self.ended.append(job)
             took = cli.duration(time.perf_counter() - since)
-            if process.exitcode == 0:
+            if status == 0:
                 self.done.add(job.out)
                 self.say(f"  done    {took:>6s}  {job.name}")
             else:
                 self.failed.append(job)
-                self.say(f"  FAILED  {took:>6s}  {job.name} (status {process.exitcode})")
+                self.say(f"  FAILED  {took:>6s}  {job.name} (status {status})")
                 self.say(f"                  {last_line(job.log())}")
                 print(f"                  see {job.log()}", flush=True)
 
@@ -250,15 +208,8 @@ class Batch:
         for job in self.running:
             if job.steps:
                 part += job.seconds() * min(1, steps_done(job) / job.steps)
-        pace = elapsed / part if part > 0.05 * self.expected else 1 / self.at_once
+        pace = elapsed / part if part > 0.05 * self.expected else 1 / max(1, self.slots)
         return (self.expected - part) * pace
-
-    def stop(self):
-        """Interrupt what is running, and wait until it has saved its state."""
-        for process, _ in self.running.values():
-            os.kill(process.pid, signal.SIGINT)
-        for process, _ in self.running.values():
-            process.join()
 
     def say(self, line):
         """A line that stays, in the place of the status line."""

@@ -113,7 +113,7 @@ def test_a_shell_reads_a_folded_command_as_the_same(width):
 def saved_run(path, argv=(), **changes):
     """A checkpoint of toy.py, as a run with these flags would have left it after step 3."""
     extra = {"script": "toy.py", "args": vars(parser_of().parse_args(list(argv))), "step": 3,
-             "finished": False, **changes}
+             "finished": False, "seconds": 1.0, **changes}
     save_checkpoint(str(path), GPT(GPTConfig(n_layer=1, n_embd=16)), **extra)
     return str(path)
 

@@ -9,7 +9,7 @@ import pytest
 import cli
 import questions
 import study
-from lab import jobs, runner
+from lab import jobs, processes, runner
 from lab.records import RUN_COLUMNS
 
 EVERY = questions.names()
@@ -309,7 +309,7 @@ def test_the_status_fits_the_terminal_and_does_not_flood_a_log(live, tmp_path, m
     screen = Screen(live)
     monkeypatch.setattr("sys.stdout", screen)
     found = jobs_of("exposure", "--out", str(tmp_path))
-    batch = runner.Batch(found, 8)
+    batch = runner.Batch(found, processes.Here(8))
     assert batch.waiting == found
     long = sorted(found, key=lambda job: -len(job.name))[:8]
     batch.running = {job: (None, 0.0) for job in long}

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from by_hand import assert_same_run, interrupt_after, rows_of
@@ -22,9 +23,10 @@ import model
 import pretrain
 import study
 import toy_family
-from lab import bench, runner
+from lab import bench
 from model import GPT, GPTConfig, load_checkpoint, save_checkpoint
 from tasks import AXES
+from tests import faults
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = {"pretrain": pretrain, "finetune": finetune, "evaluate": evaluate, "study": study,
@@ -89,24 +91,27 @@ def wait_for_rows(checkpoint, rows):
         time.sleep(0.005)
 
 
+def test_what_kills_flipped_bits_and_second_writers_do(capsys):
+    """The short form of `python -m tests.faults`; docs/unbreakable.md has the numbers of the full
+    one."""
+    faults.main("--kills 6 --flips 40 --pairs 2 --kinds pretrain grpo".split())
+    said = capsys.readouterr().out
+    assert "40 of 40 flipped bits noticed" in said and "bit for bit" in said
+
+
+def test_the_harness_sees_a_checkpoint_that_is_written_in_place(tmp_path, monkeypatch, capsys):
+    def in_place(path, data):
+        with open(path, "wb") as file:
+            file.write(data)
+    monkeypatch.setattr(model, "write_atomically", in_place)
+    tried = faults.Faults(str(tmp_path), ["pretrain"], np.random.default_rng(3), 1)
+    while not tried.failures and tried.places < 60:
+        tried.kill("pretrain", aimed=True)
+    assert any("truncated, or not a checkpoint" in why for why in tried.failures)
+    assert "FAILED  pretrain" in capsys.readouterr().out
+
+
 LONGER = ["--steps", "40", "--eval-every", "0", "--save-every", "1", "--threads", "1"]
-
-
-@pytest.mark.parametrize("kind", ["pretrain", "finetune"])
-def test_a_killed_process_leaves_a_checkpoint_to_resume(kind, base, tmp_path):
-    whole, killed = str(tmp_path / "whole.pt"), str(tmp_path / "killed.pt")
-    script, argv = run_of(kind, base, killed)
-    process = runner.PROCESSES.Process(target=runner.work,
-                                       args=(kind, [*argv, *LONGER], str(tmp_path / "log")))
-    process.start()
-    wait_for_rows(killed, 4)
-    process.kill()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
-    assert 3 <= load_checkpoint(killed)[1]["step"] < 40
-    script.main(["--resume", killed, "--threads", "1"])
-    script.main([*run_of(kind, base, whole)[1], *LONGER])
-    assert_same_run(whole, killed)
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(base, tmp_path):

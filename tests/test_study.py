@@ -9,12 +9,15 @@ import time
 import numpy as np
 import pytest
 
+import cli
 import evaluate
 import finetune
 import questions
 import study
-from lab import records, runner
+from lab import cluster, records, runner
+from lab.processes import Here
 from lab.records import Arm, Run
+from model import load_checkpoint
 from questions import quick
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -104,15 +107,13 @@ def test_killed_and_started_again_it_ends_in_the_same_results(tmp_path, capsys):
     assert [line.split()[0] for line in plan[:4]] == ["done", "done", "done", "to"]
 
 
-def test_a_run_that_fails_is_reported_and_the_others_go_on(tmp_path, monkeypatch, capsys):
-    start = runner.start
-
-    def sabotage(job):
-        if "grpo-edge" in job.name:
-            job.argv = [*job.argv, "--no-such-flag"]
-        return start(job)
-    monkeypatch.setattr(runner, "start", sabotage)
-    failed = runner.run(jobs_of("--overlaps", "0", "--out", str(tmp_path)), 2)
+def test_a_run_that_fails_is_reported_and_the_others_go_on(tmp_path, capsys):
+    class Sabotaged(Here):
+        def start(self, job):
+            if "grpo-edge" in job.name:
+                job.argv = [*job.argv, "--no-such-flag"]
+            return super().start(job)
+    failed = runner.run(jobs_of("--overlaps", "0", "--out", str(tmp_path)), Sabotaged(2))
     output = capsys.readouterr().out
     assert failed == ["grpo-edge arithmetic/depth overlap 0 steps6 grpo2 seed 0",
                       "evaluate quick arithmetic/depth overlap 0 steps6 grpo2 seed 0"]
@@ -126,18 +127,85 @@ def test_a_run_that_fails_is_reported_and_the_others_go_on(tmp_path, monkeypatch
 
 def test_a_run_whose_base_nobody_makes_is_skipped_not_waited_for(tmp_path, capsys):
     _, *orphans = jobs_of("--overlaps", "0", "--out", str(tmp_path))
-    assert runner.run(orphans, 2) == [job.name for job in orphans]
+    assert runner.run(orphans, Here(2)) == [job.name for job in orphans]
     assert capsys.readouterr().out.count("what it needs is not there") == 3
 
 
 def test_what_failed_is_not_answered_with_what_an_earlier_call_had_measured(toy, tmp_path,
                                                                             monkeypatch, capsys):
-    monkeypatch.setattr(runner, "run", lambda jobs, at_once: [job.name for job in jobs])
+    monkeypatch.setattr(runner, "run", lambda jobs, place: [job.name for job in jobs])
     records.write(str(tmp_path / "runs" / "results" / "toy"), [a_run("arithmetic-old")])
     with pytest.raises(SystemExit) as stop:
         study.main([toy, *SMALL, "--out", "runs"])
     assert "3 runs failed" in str(stop.value)
     assert "toy: nothing is evaluated yet" in capsys.readouterr().out
+
+
+# ------------------------------------------------------------------- one study, and how it can end
+
+LONG = ["--only", "pretrain", "--overlaps", "0.5", "--pretrain-steps", "3000"]
+
+
+def long_study(out):
+    """(process, CSV of its only run) of a study that is under way: a minute's work, ten steps of it
+    done."""
+    process = subprocess.Popen([sys.executable, os.path.join(ROOT, "study.py"), *LONG, "--out",
+                                str(out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               text=True)
+    table = out / "arithmetic-depth-overlap0.5-steps3000-seed0" / "base.csv"
+    deadline = time.time() + 60
+    while time.time() < deadline and not (table.exists() and table.read_text().count("\n") > 10):
+        time.sleep(0.01)
+    assert process.poll() is None
+    return process, table
+
+
+def test_the_runs_of_a_killed_study_end_with_it(tmp_path):
+    process, table = long_study(tmp_path)
+    process.kill()
+    began = time.time()
+    process.communicate(timeout=10)   # its output ends when the last that could write to it does
+    assert time.time() - began < 1
+    rows = table.read_text()
+    time.sleep(0.3)
+    assert table.read_text() == rows
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_study_that_is_told_to_end_saves_and_keeps_others_out_until_then(number, tmp_path,
+                                                                           capsys):
+    process, table = long_study(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        study.main([*LONG, "--out", str(tmp_path)])
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and error.count("\n") == 1
+    assert f"process {process.pid} " in error and "python study.py --only pretrain" in error
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert output.splitlines()[-1].endswith("the same command goes on")
+    _, extra = load_checkpoint(table.with_suffix(".pt"))
+    assert extra["step"] == table.read_text().count("\n") - 1 >= 10
+
+
+def test_two_do_not_publish_at_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    records.write("runs/results/dose", [a_run("a")])
+    os.makedirs("results")
+    with cli.lock("results"), pytest.raises(SystemExit) as stop:
+        study.main(["--publish", "--out", "runs"])
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and f"results: is being written by process {os.getpid()} " in error
+    assert os.listdir("results") == []
+
+
+def test_where_distributed_is_missing_one_line_says_how_to_get_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cluster.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit) as stop:
+        study.main([*SMALL, "--out", str(tmp_path), "--scheduler", "tcp://127.0.0.1:9"])
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and error.count("\n") == 1
+    assert "python -m pip install distributed" in error
 
 
 # -------------------------------------------------------------------------- a question of one's own
@@ -362,7 +430,7 @@ def test_the_closing_table_shows_every_number_and_fits_the_terminal(seeds):
 
 def test_what_torch_puts_off_is_imported_before_the_first_fork(tmp_path):
     """In a process of its own, for this one has long used an optimizer."""
-    code = ("import sys; from lab import runner; before = 'torch._dynamo' in sys.modules; "
-            "runner.import_early(); print(before, 'torch._dynamo' in sys.modules)")
+    code = ("import sys; from lab import processes; before = 'torch._dynamo' in sys.modules; "
+            "processes.import_early(); print(before, 'torch._dynamo' in sys.modules)")
     ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert ran.stdout.split() == ["False", "True"], ran.stderr

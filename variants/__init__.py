@@ -35,6 +35,9 @@ def chosen(argv, resumed=None):
     name = first.parse_known_args(list(argv))[0].method
     if name is None and resumed is not None:
         name = resumed[2].get("args", {}).get("method")
+        if name not in [None, *names()]:
+            raise CommandError(f"--resume {resumed[0]}: is a run of --method {name}, which is not "
+                               "here (--method list names what is)")
     return name or "grpo"
 
 
