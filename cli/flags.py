@@ -269,9 +269,8 @@ def parse(parser, argv):
 def check_flags(parser, where, flags):
     """Raise CommandError unless the flags {name: value} that a checkpoint holds are such that the
     parser could have given them."""
-    words = shlex.split(command(parser, argparse.Namespace(**flags)))[2:]
     try:
-        given = vars(parser.parse_args(words))
+        given = vars(parser.parse_args(words_of(parser, argparse.Namespace(**flags))))
     except CommandError as error:
         raise CommandError(f"{where} its flags are damaged: {error}") from None
     for name, value in flags.items():
@@ -284,8 +283,13 @@ def flag(name):
 
 
 def command(parser, args):
-    """The command line that repeats a run: every flag that differs from its default."""
-    words = [*ranks.launcher(), parser.prog]
+    """The command line that repeats a run."""
+    return shlex.join([*ranks.launcher(), parser.prog, *words_of(parser, args)])
+
+
+def words_of(parser, args):
+    """[str]: every flag that differs from its default, with its values."""
+    words = []
     for action in parser._actions:
         value = getattr(args, action.dest, None)
         if action.dest in ("help", "resume", "overwrite") or value == action.default:
@@ -300,7 +304,7 @@ def command(parser, args):
                 words.append(f"{flag(action.dest)}={values[0]}")
             else:
                 words += [flag(action.dest), *values]
-    return shlex.join(words)
+    return words
 
 
 def fold(command, width=96):
