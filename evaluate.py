@@ -17,10 +17,11 @@ import torch
 
 from cli import check_context, families, names_of, show_k
 from measure import (FELL, KS, bootstrap, eval_problems, exact_pass_at_k, log_mass, matched_passes,
-                     mean_masses, pass_at_k, perplexities, reach, sampled, split_masses,
-                     step_chains, step_log_mass)  # two of them for forks, which look here
+                     mean_masses, pass_at_k, perplexities, prompt_records, prompts_by_mass, reach,
+                     sampled, split_masses, step_chains, step_log_mass,
+                     token_records)  # two of them for forks, which look here
 from model import load_checkpoint
-from tasks import AXES, SPLITS, TASKS, decode
+from tasks import AXES, SPLITS, TASKS
 from theory import tilted_steps
 
 
@@ -32,6 +33,9 @@ def build_parser(argv=()):  # called like that of finetune.py, which looks into 
     add("--axis", choices=sorted({axis for axes in AXES.values() for axis in axes}),
         help="axis (default: the first checkpoint's)")
     add("--prompts", type=cli.size, default=256, metavar="N", help="evaluation prompts per cell")
+    add("--by-mass", nargs="+", choices=SPLITS, default=[],
+        help="in these splits more: 4,096 a cell where the base's mass is below 0.05, and 20,000 "
+             "where it is below 1e-4")
     add("--temperature", type=cli.greedy_too, default=1.0, help="of sampling; 0 is greedy")
     add("--cold", type=cli.greedy_too, nargs="*", default=[0.7, 0.5, 0.3, 0.0], metavar="T",
         help="the base again at these: what cold sampling alone would buy; without a number: none")
@@ -41,6 +45,8 @@ def build_parser(argv=()):  # called like that of finetune.py, which looks into 
         help="show N problems per split: each token with every model's probability of it")
     add("--per-step", action="store_true",
         help="also the probability of each written step, after right steps and after an error")
+    add("--per-token", nargs="+", choices=SPLITS, default=[],
+        help="also the base's log-probability of every right token, in these splits (for --json)")
     add("--prompt", metavar="TEXT", help="complete this prompt instead, with its exact mass")
     add("--analyses", action="store_true",
         help="also coverage, efficiency gap, perplexity and matched temperature, beside the base")
@@ -62,7 +68,8 @@ def measure(models, task, axis, args, generator):
     views = {name: (model, args.temperature) for name, model in models.items()}
     for t in args.cold:
         views[f"{base} T={t:g}" if t else f"{base} greedy"] = models[base], t
-    masses = {name: split_masses(model, task, axis, args.prompts, t)
+    counts = prompts_by_mass(models[base], task, axis, args.prompts, args.by_mass)
+    masses = {name: split_masses(model, task, axis, counts, t)
               for name, (model, t) in views.items()}
     draws = {name: draw_cells(name, model, task, axis, args, generator)
              for name, model in models.items()}
@@ -145,7 +152,8 @@ def step_records(models, trained_with, task, axis, args):
     records = []
     for cell in AXES[task][axis]["id"]:
         problems = eval_problems(task, cell, args.prompts)
-        for prefix, chain in step_chains(task, cell, problems).items():
+        noise_kind = trained_with[base].get("noise_kind", "random")
+        for prefix, chain in step_chains(task, cell, problems, noise_kind).items():
             steps = {name: step_log_mass(model, task, problems.prompts, chain, args.temperature)
                      for name, model in models.items()}
             for name in others:
@@ -159,20 +167,6 @@ def step_records(models, trained_with, task, axis, args):
                     records.append({"task": task, "cell": str(cell), "depth": cell.depth,
                                     "arm": name, "kl": kl or "none", "beta": beta or 0,
                                     "step": t + 1, "prefix": prefix, "law": None, **means})
-    return records
-
-
-def prompt_records(task, axis, masses, args):
-    """The log mass of every prompt, one record each: what --csv writes."""
-    records = []
-    for name, by_split in masses.items():
-        for split, cells in by_split.items():
-            for cell, log_masses in cells.items():
-                prompts = eval_problems(task, cell, args.prompts).prompts
-                for prompt, lm in zip(prompts, log_masses):
-                    records.append({"model": name, "task": task, "axis": axis, "split": split,
-                                    "cell": str(cell), "prompt": decode(prompt),
-                                    "log_mass": float(lm) if lm > -np.inf else None})  # for JSON
     return records
 
 
@@ -215,7 +209,8 @@ def write(args, result):
 def answer(command, models, trained_with, tasks, axis, args, generator):
     """Print all that is asked for; returns what --json writes."""
     result = {"command": command, "args": vars(args), "summary": [],
-              "temperature": args.temperature, "analyses": [], "steps": [], "prompts": []}
+              "temperature": args.temperature, "analyses": [], "steps": [], "tokens": [],
+              "prompts": []}
     if args.show:
         cli.show_problems(models, tasks, axis, args, generator)
     masses = {}
@@ -223,7 +218,9 @@ def answer(command, models, trained_with, tasks, axis, args, generator):
         records, masses[task] = measure(models, task, axis, args, generator)
         print(cli.record_table(records, models, args))
         result["summary"] += records
-        result["prompts"] += prompt_records(task, axis, masses[task], args)
+        result["prompts"] += prompt_records(task, axis, masses[task])
+        base, of_base = next(iter(models.values())), next(iter(masses[task].values()))
+        result["tokens"] += token_records(base, task, of_base, args.per_token)
     print(cli.mass_chart(models, masses))
     for task in tasks:
         if args.analyses:

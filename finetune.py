@@ -24,7 +24,7 @@ import torch
 
 import variants
 from measure import mean_masses
-from model import load_checkpoint, save_checkpoint
+from model import load_checkpoint
 from tasks import AXES, SPLITS
 
 TRAIN_ON = {"id": ["id"], "edge": ["edge"], "hard": ["hard"], "mix": ["id", "edge"]}
@@ -38,7 +38,8 @@ def build_parser(argv=()):
     name = variants.chosen(argv, cli.resumed(argv, out))
     p = cli.Parser(__doc__, __file__, name)
     add = p.add_argument
-    add("--init", metavar="CKPT", help="checkpoint to start from; it is also the reference")
+    add("--init", metavar="CKPT", help="checkpoint to start from")
+    add("--reference", metavar="CKPT", help="what a KL is measured from (default: --init)")
     add("--method", metavar="NAME", default="grpo",
         help="grpo, or the name of a file in variants/; list: show them all")
     cli.add_task_flags(p, whose="the base's")
@@ -59,8 +60,7 @@ def build_parser(argv=()):
 
 
 def training_cells(task, axis, train_on, depths=None):
-    """[(task name, cell)] to draw prompts from, each split with the same weight: shorter splits are
-    repeated."""
+    """[(task name, cell)] to draw prompts from; shorter splits are repeated, to weigh as much."""
     cells = {split: [(name, cell) for name in cli.families(task, axis)
                      for cell in AXES[name][axis][split]] for split in SPLITS}
     if depths:
@@ -75,13 +75,16 @@ def training_cells(task, axis, train_on, depths=None):
 
 
 def starting_point(args, saved):
-    """(policy, reference, the base's flags)."""
+    """(policy, reference, the flags of what it starts from)."""
     if saved is None and args.init is None:
         raise cli.CommandError("--init: name a pretrained checkpoint (pretrain.py makes one)")
     policy, extra = saved or load_checkpoint(args.init)
     reference = copy.deepcopy(policy)
     if saved is not None:
         reference.load_state_dict(extra["reference"])
+    elif args.reference is not None:
+        reference = load_checkpoint(args.reference)[0]
+        cli.check_alike(f"--reference {args.reference}", reference.config, policy.config)
     return policy, reference, extra.get("args", {})
 
 
@@ -94,8 +97,7 @@ def make_method(args, policy, reference):
 
 
 def expected_steps(args, done, rollouts):
-    """How many steps the run will have: --steps, or fewer if --budget-rollouts ends it first at the
-    pace of the steps done."""
+    """How many steps the run will have: --steps, or fewer if --budget-rollouts ends it first."""
     budget = getattr(args, "budget_rollouts", 0)
     if not budget or rollouts == 0:
         return args.steps
@@ -131,12 +133,14 @@ def main(argv=None):
     log = cli.Log(parser, args, [*LOGGED, *method.columns, "rewards"], saved)
 
     def save(step, finished=False, path=args.out):
-        save_checkpoint(path, policy, **log.about(step, finished), method=method.state(),
-                        optimizer=optimizer.state_dict(), reference=reference.state_dict())
+        state, *others = cli.ranks.gather(method.state())  # of every process, if there are several
+        cli.save(path, policy, **log.about(step, finished), method=state, others=others,
+                 optimizer=optimizer.state_dict(), reference=reference.state_dict())
 
+    cells = ", ".join(sorted({str(cell) for _, cell in method.tasks}))
     with log.writing() as stopped:
         log.announce(f"{policy.n_parameters():,} parameters on {device.type}, {method.batch()} a "
-                     "step, on " + ", ".join(sorted({str(cell) for _, cell in method.tasks})), save)
+                     f"step, on {cells}", save)
         done = log.first
         log.steps = expected_steps(args, done, method.rollouts)
         while done < log.steps:

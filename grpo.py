@@ -133,6 +133,7 @@ class GRPO(Method):
         # Stage 2: what is each completion worth, beside the others of its group?
         for group in groups:
             group.advantages = self.advantages(group)
+        groups = self.gather(groups)
         self.normalise(groups)
         numbers = {**self.numbers(groups), "loss": 0.0, "clip": 0.0, "grad": 0.0}
         if self.drop_zero_variance:
@@ -142,15 +143,14 @@ class GRPO(Method):
         for _ in range(self.epochs if teaching else 0):
             optimizer.zero_grad()
             numbers["loss"] = numbers["clip"] = 0.0
-            for group in teaching:
+            for group in self.own(teaching):
                 share = self.share(group, groups)
                 logp = self.forward(group)
                 loss = self.loss(group, logp) * share
                 loss.backward()
                 numbers["loss"] += loss.item()
                 numbers["clip"] += self.clip_fraction(group, logp.detach()) * share
-            norm = torch.nn.utils.clip_grad_norm_(self.parameters(), self.max_grad_norm)
-            numbers["grad"] = norm.item()
+            self.clip_gradients(numbers)
             if not np.isfinite(numbers["loss"] + numbers["grad"]):
                 raise FloatingPointError("loss {loss}, gradient norm {grad}".format(**numbers))
             optimizer.step()

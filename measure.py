@@ -21,13 +21,15 @@ import numpy as np
 import torch
 
 from model import completion_mask, generate, log_softmax, token_logprobs
-from tasks import AXES, EOS, SPLITS, TASKS, cell_key
+from tasks import AXES, EOS, SPLITS, TASKS, cell_key, decode
 
 EVAL_SEED = 20251015  # fixes the evaluation prompts: the same for every model, seed and mixture
 KS = (1, 4, 16, 64, 256, 1024, 2 ** 20)
 FELL = 1e-6           # a log mass that drops by less has only been rounded differently
 TRIES = 256           # for "solvable" and for the efficiency gap, as in 2504.13837
 THRESHOLDS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-6)
+MORE_PROMPTS = ((0.05, 4_096), (1e-4, 20_000))  # below this mean mass of a cell, so many
+TOKEN_PROMPTS = 512   # of which single tokens are kept
 
 
 # ------------------------------------------------------------------------------------ exact mass
@@ -61,13 +63,15 @@ def step_log_mass(model, task, prompts, solutions, temperature=1.0):
     return np.diff(logp.cumsum(1)[:, np.array(ends) - 1], axis=1, prepend=0)
 
 
-def step_chains(task, cell, problems):
+def step_chains(task, cell, problems, noise_kind="random"):
     """{prefix: chains [n, S]} whose steps are measured: the solutions are "right"; "corrupted" is
-    an error in the first state, followed through (from depth 2 on)."""
+    an error in the first state, followed through (from depth 2 on), and marked if the base was
+    shown marked ones."""
     chains = {"right": problems.solutions}
     if cell.depth > 1:
         rng = np.random.default_rng(EVAL_SEED)
-        chains["corrupted"] = TASKS[task].wrong_chains(problems.prompts, rng)
+        how = {"noise_kind": "marked"} if noise_kind == "marked" else {}
+        chains["corrupted"] = TASKS[task].wrong_chains(problems.prompts, rng, **how)
     return chains
 
 
@@ -100,9 +104,12 @@ def bootstrap(values, draws=1000, seed=0):
     """95 % percentile interval (low [...], high [...]) of the mean over prompts of values [n, ...].
 
     It speaks of one model and other prompts; other seeds of the training run vary more, and need
-    runs of their own.
+    runs of their own. From 10,000 prompts on, when drawing takes seconds, it is its normal limit.
     """
     n = len(values)
+    if n >= 10_000:
+        mean, half = np.mean(values, axis=0), 1.96 * np.std(values, axis=0) / n ** 0.5
+        return mean - half, mean + half
     weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=draws) / n
     return tuple(np.quantile(np.tensordot(weights, values, axes=1), [0.025, 0.975], axis=0))
 
@@ -120,9 +127,48 @@ def eval_problems(task, cell, n):
 
 
 def split_masses(model, task, axis, n, temperature=1.0, splits=SPLITS):
-    """{split: {cell: log masses [n]}} over the cells of an axis."""
-    return {split: {cell: log_mass(model, *eval_problems(task, cell, n), temperature)
-                    for cell in AXES[task][axis][split]} for split in splits}
+    """{split: {cell: log masses [n]}} over the cells of an axis; n is a number, or {cell: n}."""
+    def masses(cell):
+        problems = eval_problems(task, cell, n if isinstance(n, int) else n[cell])
+        return log_mass(model, *problems, temperature)
+    return {split: {cell: masses(cell) for cell in AXES[task][axis][split]} for split in splits}
+
+
+def prompts_by_mass(model, task, axis, n, splits):
+    """{cell: number of evaluation prompts}: n, but in the cells of these splits more where the
+    model's mean mass on n prompts is small, because few prompts carry it (MORE_PROMPTS)."""
+    counts = {cell: n for cells in AXES[task][axis].values() for cell in cells}
+    for cell in (cell for split in splits for cell in AXES[task][axis][split]):
+        mass = np.exp(log_mass(model, *eval_problems(task, cell, n))).mean()
+        counts[cell] = max([n, *(more for border, more in MORE_PROMPTS if mass < border)])
+    return counts
+
+
+def prompt_records(task, axis, masses):
+    """One record for the log mass of every prompt, from masses {model: {split: {cell: [n]}}}."""
+    records = []
+    for name, by_split in masses.items():
+        for split, cells in by_split.items():
+            for cell, log_masses in cells.items():
+                prompts = eval_problems(task, cell, len(log_masses)).prompts
+                for prompt, lm in zip(prompts, log_masses):
+                    records.append({"model": name, "task": task, "axis": axis, "split": split,
+                                    "cell": str(cell), "prompt": decode(prompt),
+                                    "log_mass": float(lm) if lm > -np.inf else None})  # for JSON
+    return records
+
+
+def token_records(model, task, masses, splits):
+    """One record for each cell of these splits: log_p, the log-probabilities [n, S] (lists) of the
+    solution's tokens, for the first TOKEN_PROMPTS of the prompts of masses {split: {cell: [n]}}."""
+    records = []
+    for split in splits:
+        for cell, log_masses in masses[split].items():
+            problems = eval_problems(task, cell, len(log_masses))
+            log_p = solution_logp(model, *(x[:TOKEN_PROMPTS] for x in problems))
+            records.append({"task": task, "split": split, "cell": str(cell),
+                            "log_p": log_p.tolist()})
+    return records
 
 
 def mean_masses(model, tasks, axis, n, temperature=1.0, splits=SPLITS):

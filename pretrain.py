@@ -18,6 +18,10 @@ dialled, not hoped for:
                    best a model can then do is to answer depth d with probability about
                    (1 - q')^d, where q' = 0.9 q is the chance that the corrupted digit really
                    differs: this dials the base's correct mass.
+    --noise-kind   random errors, errors whose mode is wrong, or errors that are marked as such:
+                   the one answer that counts is the same, the chain without any
+    --noise-symbols K   a corrupted step loses K neighbouring symbols at once, which reaches
+                   masses of 0.001 to 0.05 at trained depths
     --exposure     on the tokens axis: what the shadow symbols were seen in.
 
 Optimiser: Muon (below) on the 2-D matrices of the blocks, AdamW on the embeddings. Measured on
@@ -32,8 +36,8 @@ import numpy as np
 import torch
 
 from measure import mean_masses
-from model import GPT, GPTConfig, load_checkpoint, save_checkpoint, token_logprobs
-from tasks import AXES, SPLITS, TASKS, VOCAB, cell_key, disguised_share, families
+from model import GPT, GPTConfig, load_checkpoint, token_logprobs
+from tasks import AXES, NOISE, SPLITS, TASKS, VOCAB, cell_key, disguised_share, families
 
 EXPOSURES = {
     "none": "never (a sanity zero: nothing tells which shadow stands for which digit)",
@@ -87,7 +91,8 @@ class Mixture:
         rng = np.random.default_rng([self.args.seed, 5, step, *cell_key(task, cell)])
         if kind == "copy":
             return task, kind, TASKS[task].copies(self.args.batch_size, cell.length, rng)
-        problems = TASKS[task].sample(cell, self.args.batch_size, rng, self.args.noise, "train")
+        problems = TASKS[task].sample(cell, self.args.batch_size, rng, self.args.noise, "train",
+                                      self.args.noise_kind, self.args.noise_symbols)
         return task, kind, problems
 
 
@@ -177,12 +182,15 @@ def update(model, optimizers, problems, lr):
 
     Raises FloatingPointError before a loss or gradient that is not finite can reach the weights.
     """
-    tokens = torch.from_numpy(np.hstack(problems)).to(next(model.parameters()).device)
-    loss = -token_logprobs(model, tokens, problems.prompts.shape[1]).mean()
+    own = cli.ranks.share(len(problems.prompts))  # all rows, unless torchrun started several
+    tokens = torch.from_numpy(np.hstack(problems)[own]).to(next(model.parameters()).device)
+    logp = token_logprobs(model, tokens, problems.prompts.shape[1])
+    loss = -logp.mean() * (len(tokens) / len(problems.prompts))
     for optimizer in optimizers:
         optimizer.zero_grad()
     loss.backward()
-    loss, norm = loss.item(), torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0).item()
+    loss, = cli.ranks.add_gradients(list(model.parameters()), loss.item())
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0).item()
     if not (np.isfinite(loss) and np.isfinite(norm)):
         raise FloatingPointError(f"loss {loss}, gradient norm {norm}")
     for optimizer in optimizers:
@@ -202,6 +210,10 @@ def build_parser(argv=()):  # called like that of finetune.py, which looks into 
     add("--overlap", type=cli.share, default=0.0, help="share of problems from the edge cells")
     add("--noise", type=cli.share, default=0.3,
         help="probability that a written step is corrupted")
+    add("--noise-kind", choices=list(NOISE), default="random",
+        help="; ".join(f"{k}: {v}" for k, v in NOISE.items()))
+    add("--noise-symbols", type=cli.count, default=1, metavar="K",
+        help="neighbouring symbols that a corruption replaces, or all that a state has")
     add("--exposure", choices=list(EXPOSURES), default="none",
         help="tokens axis: shadow symbols seen "
              + "; ".join(f"{k}: {v}" for k, v in EXPOSURES.items()))
@@ -239,6 +251,7 @@ def check(args):
     if args.exposure != "none" and args.axis != "tokens":
         raise cli.CommandError(f"--exposure {args.exposure}: only the tokens axis has shadow "
                                "symbols to expose; add --axis tokens")
+    check_noise(args, names)
     if args.until is not None and not args.eval_every:
         raise cli.CommandError(f"--until {args.until}: needs the mass measured along the way, so "
                                "--eval-every of at least 1")
@@ -250,6 +263,21 @@ def check(args):
         raise cli.CommandError(f"{where}: {error}") from None
     cli.check_memory(config)
     return names, config
+
+
+def check_noise(args, names):
+    """CommandError for a kind of noise that one of these families does not have."""
+    where = f"--noise-kind {args.noise_kind}"
+    for name in names:
+        if args.noise_kind not in TASKS[name].noise_kinds:
+            raise cli.CommandError(f"{where}: {name} has only {', '.join(TASKS[name].noise_kinds)}")
+    if args.noise_kind == "marked" and args.axis == "tokens":
+        raise cli.CommandError(f"{where}: marks are shadow symbols, which the tokens axis has for "
+                               "its problems; take another axis")
+    most = max(TASKS[name].most_noise_symbols for name in names)
+    if args.noise_symbols > most:
+        raise cli.CommandError(f"--noise-symbols {args.noise_symbols}: a state of "
+                               f"{' and '.join(names)} has at most {most}")
 
 
 def starting_model(args, config, saved):
@@ -282,8 +310,8 @@ def main(argv=None):
     log = cli.Log(parser, args, ["loss", *SPLITS, "lr"], saved)
 
     def save(step, finished=False):
-        save_checkpoint(args.out, model, **log.about(step, finished), scanned=scanned,
-                        optimizers=[optimizer.state_dict() for optimizer in optimizers])
+        cli.save(args.out, model, **log.about(step, finished), scanned=scanned,
+                 optimizers=[optimizer.state_dict() for optimizer in optimizers])
 
     with log.writing() as stopped:
         log.announce(f"{model.n_parameters():,} parameters on {device.type}, "

@@ -133,6 +133,14 @@ class Problems(NamedTuple):
     solutions: np.ndarray
 
 
+NOISE = {   # kinds of wrong demonstrations
+    "random": "a corrupted symbol is any of its alphabet, and the error propagates",
+    "biased": "only steps of one operation are corrupted, all of them in the same way: above 0.5 "
+              "the most likely answer is a wrong one",
+    "marked": "like random, but whoever reads it can tell: what is wrong, and every state after "
+              "it, is written in the shadow alphabet",
+}
+
 REWARDS = {
     "trace": "1 if the whole solution string is right",
     "answer": "1 if the last state is right and properly ended, however it was reached",
@@ -235,14 +243,19 @@ class Task:
     belongs(parsed, cell)            [n] bool: which parsed prompts are problems of the cell
     solutions(prompts, noise, rng)   [n, S]: the one right solution of each prompt, told from its
                                      tokens alone; with noise, each step is wrong with that
-                                     probability, and the error propagates
+                                     probability, and the error propagates. It also takes
+                                     noise_kind and noise_symbols where there are others than
+                                     "random" and 1
     layout(prompts)                  (columns after each step [d], width of the last state with the
                                      symbol on either side of it, width of the answer at its end)
 
     and may define
 
     shadow_symbols                   range of tokens: the symbols that `copies` shows. Default: none
-    wrong_chains(prompts, rng)       [n, S]: solutions that go on consistently from a wrong step
+    noise_kinds                      the kinds of NOISE that there are. Default: random alone
+    most_noise_symbols               symbols of a state that noise can replace at once. Default: 1
+    wrong_chains(prompts, rng)       [n, S]: solutions that go on consistently from a wrong step;
+                                     with noise_kind "marked", as one with such noise writes them
     pretrain_lr                      pretrain.py's default learning rate
     key                              an int that seeds what is drawn. Default: a hash of the name
 
@@ -250,6 +263,7 @@ class Task:
     """
 
     shadow_symbols = range(0)
+    noise_kinds, most_noise_symbols = ("random",), 1
     pretrain_lr = 1e-2
     ENUMERATED_BELOW = 10_000  # smaller cells have too few problems to keep some from training
 
@@ -269,25 +283,32 @@ class Task:
         """True if the cell is so small that its evaluation prompts are not kept from training."""
         return self.size(cell) < self.ENUMERATED_BELOW
 
-    def sample(self, cell, n, rng, noise=0.0, split="all"):
+    def sample(self, cell, n, rng, noise=0.0, split="all", noise_kind="random", noise_symbols=1):
         """n problems of one cell.
 
         noise  probability that a written step of the demonstration is corrupted (one symbol
                replaced by a random one of its alphabet); the error then propagates. The clean
-               solution at 0. Prompts do not depend on it.
+               solution at 0. Prompts do not depend on it. noise_kind: one of NOISE;
+               noise_symbols: so many neighbouring symbols are corrupted at once, or all there are.
         split  "train" draws no reserved prompt, "eval" only reserved ones, "all" does not care.
                An enumerated cell has no reserved prompts: "eval" then draws without replacement
                where n allows.
-        Returns Problems(prompts [n, P], solutions [n, S]). ValueError for an impossible cell.
+        Returns Problems(prompts [n, P], solutions [n, S]). ValueError for an impossible cell, and
+        for noise that the family does not have.
         """
         self.check(cell)
+        if noise_kind not in self.noise_kinds:
+            raise ValueError(f"{self.name} has no noise {noise_kind}; it has "
+                             f"{', '.join(self.noise_kinds)}")
         prompts = self.prompts(cell, n, rng)
         if split == "eval" and self.enumerated(cell) and n <= self.size(cell):
             prompts = self.prompts_at(cell, rng.permutation(self.size(cell))[:n])
         elif split != "all" and not self.enumerated(cell):
             while (wrong := reserved(prompts) != (split == "eval")).any():
                 prompts[wrong] = self.prompts(cell, int(wrong.sum()), rng)
-        return Problems(prompts, self.solutions(prompts, noise, rng))
+        if (noise_kind, noise_symbols) == ("random", 1):  # all that a family need know of
+            return Problems(prompts, self.solutions(prompts, noise, rng))
+        return Problems(prompts, self.solutions(prompts, noise, rng, noise_kind, noise_symbols))
 
     def copies(self, n, length, rng):
         """Problems that show shadow symbols and nothing about them: `<bos> ③①④① =` is answered by
@@ -432,10 +453,19 @@ def disguised_share(depth):
     return float(np.mean([word_function(word) in seen for word in word_table(depth, "held")]))
 
 
+def check_unmarked(shadow):
+    """Raise ValueError if a symbol is a shadow (bool array): marks could not be told from it."""
+    if shadow.any():
+        raise ValueError("noise marked writes errors in the shadow alphabet, so problems must be "
+                         "in the seen one")
+
+
 class Arithmetic(Task):
     """Chains of bijections on strings of L digits, every intermediate state written out."""
     name, key = "arithmetic", 0
     shadow_symbols = range(SHADOW_DIGIT0, SHADOW_DIGIT0 + 10)
+    noise_kinds, most_noise_symbols = ("random", "biased", "marked"), 7
+    BIASED = OPERATIONS.index("[+3]")  # which "biased" noise is about
     axes = {
         "depth": {"id": cells([1, 2, 3], [4]),
                   "edge": cells([4], [4]),
@@ -508,24 +538,42 @@ class Arithmetic(Task):
         words = cell.words == "any" or has_held_pair(ops) == (cell.words == "held")
         return of_alphabet(cell.alphabet, zero == SHADOW_DIGIT0) & shape & words
 
-    def solutions(self, prompts, noise=0.0, rng=None):
+    def solutions(self, prompts, noise=0.0, rng=None, noise_kind="random", noise_symbols=1):
         state, zero, ops = self.parse(prompts)
         (n, L), d = state.shape, ops.shape[1]
+        if noise_kind == "marked":
+            check_unmarked(zero == SHADOW_DIGIT0)
         steps = np.empty((n, d, L + 1), dtype=np.int64)
+        marked = np.zeros((n, L), dtype=bool)  # which digits of the state are in the shadow
         for t in range(d):
-            state = apply_operation(ops[:, t], state)
+            right = state = apply_operation(ops[:, t], state)
             if noise:
-                rows = np.flatnonzero(rng.random(n) < noise)
-                symbols = rng.integers(10, size=len(rows))
-                state[rows, rng.integers(L, size=len(rows))] = symbols
-            steps[:, t, :L] = state + zero
+                hit = rng.random(n) < noise
+                if noise_kind == "biased":
+                    hit &= ops[:, t] == self.BIASED
+                state = self.corrupted(right, hit, rng, noise_kind, min(noise_symbols, L))
+            if noise_kind == "marked":
+                marked = marked.any(1, keepdims=True) | (state != right)
+            steps[:, t, :L] = state + zero + marked * (SHADOW_DIGIT0 - DIGIT0)
         steps[:, :, L] = SEP
         steps[:, -1, L] = EOS
         return steps.reshape(n, d * (L + 1))
 
-    def wrong_chains(self, prompts, rng):
+    def corrupted(self, state, hit, rng, noise_kind, count):
+        """state [n, L] with `count` neighbouring digits replaced in the rows that hit [n] names:
+        any of them, by any digits; or, "biased", always the first ones, each by its successor."""
+        state, rows = state.copy(), np.flatnonzero(hit)
+        if noise_kind == "biased":
+            state[rows, :count] = (state[rows, :count] + 1) % 10
+            return state
+        digits = rng.integers(10, size=(len(rows), count))
+        first = rng.integers(state.shape[1], size=(len(rows), 1))
+        state[rows[:, None], (first + np.arange(count)) % state.shape[1]] = digits
+        return state
+
+    def wrong_chains(self, prompts, rng, noise_kind="random"):
         """[n, S]: chains whose first state has one wrong digit and whose every later step follows
-        correctly from the one before.
+        correctly from the one before. With noise_kind "marked" they are marked as such noise is.
 
         What a model that checks nothing would go on to write after an error; depth 2 or more.
         """
@@ -535,7 +583,12 @@ class Arithmetic(Task):
         hit = rng.integers(L, size=len(rows))
         first[rows, hit] = (first[rows, hit] + rng.integers(1, 10, size=len(rows))) % 10
         rest = columns(BOS, first + zero, prompts[:, 2 + L:])  # the problem that is left from there
-        return columns(first + zero, SEP, self.solutions(rest))
+        first, rest = first + zero, self.solutions(rest)
+        if noise_kind == "marked":
+            check_unmarked(zero == SHADOW_DIGIT0)
+            first[rows, hit] += SHADOW_DIGIT0 - DIGIT0
+            rest += (KIND[rest] == DIGIT0) * (SHADOW_DIGIT0 - DIGIT0)
+        return columns(first, SEP, rest)
 
     def layout(self, prompts):
         d = int((prompts[0] >= OP0).sum())
@@ -549,6 +602,7 @@ class Graph(Task):
     """Walks along listed edges of a random cycle through 16 nodes, every edge quoted."""
     name, key = "graph", 1
     shadow_symbols = range(SHADOW_NODE0, SHADOW_NODE0 + N_NODES)
+    noise_kinds = ("random", "marked")
     pretrain_lr = 5e-3  # which makes its sudden jump come sooner
     axes = {
         "depth": {"id": cells([1, 2, 3], [8]),
@@ -618,9 +672,9 @@ class Graph(Task):
         shape = sources.shape[1] == cell.length and d == cell.depth
         return of_alphabet(cell.alphabet, np.hstack([sources, targets]) >= SHADOW_NODE0) & shape
 
-    def solutions(self, prompts, noise=0.0, rng=None):
+    def solutions(self, prompts, noise=0.0, rng=None, noise_kind="random", noise_symbols=1):
         """The solution [n, S]: `; s v1 ; v1 v2 ... <eos>`. With noise, a demonstration with wrong
-        destinations.
+        destinations; a destination is one symbol, whatever noise_symbols.
 
         A walk can only leave the listed edges after an error: the demonstration then goes to a
         random node, and without noise (a prompt typed by hand) there is no solution, which is
@@ -632,16 +686,22 @@ class Graph(Task):
         successor[rows[:, None], sources] = targets
         if noise:
             symbol = self.symbols(sources, targets)
+        if noise_kind == "marked":
+            check_unmarked(columns(sources, targets, node[:, None]) >= SHADOW_NODE0)
         steps = np.empty((n, d, 3), dtype=np.int64)
         steps[:, :, 0] = SEP
+        marked = np.zeros(n, dtype=bool)  # which walks have left their way, and say so
         for t in range(d):
-            steps[:, t, 1] = node
-            following = np.where(node >= 0, successor[rows, node], -1)
+            steps[:, t, 1] = node + marked * (SHADOW_NODE0 - NODE0)
+            following = right = np.where(node >= 0, successor[rows, node], -1)
             if noise:
                 astray = (rng.random(n) < noise) | (following < 0)
                 anywhere = symbol[rows, rng.integers(N_NODES, size=n)]
                 following = np.where(astray, anywhere, following)
-            steps[:, t, 2] = node = following
+            if noise_kind == "marked":
+                marked = marked | (following != right)
+            steps[:, t, 2] = following + marked * (SHADOW_NODE0 - NODE0)
+            node = following
         return columns(steps.reshape(n, 3 * d), EOS)
 
     def symbols(self, sources, targets):

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 import tasks
+import cli.ranks as ranks
 from cli.early import restore_ctrl_c
 from cli.memory import keep_freed_memory, limit_memory, machine_memory, out_of_memory
 from cli.restore import check_run
@@ -107,9 +108,11 @@ def script(main):
         for stream in (sys.stdout, sys.stderr):  # without UTF-8, ? stands for what cannot be shown
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="replace")
+        name = os.path.basename(main.__code__.co_filename)
         try:
-            return main(argv)
-        except (CommandError, CheckpointError) as error:
+            with ranks.joined(name):
+                return main(argv)
+        except (CommandError, CheckpointError, ranks.RankError) as error:
             message = str(error)
         except KeyboardInterrupt:  # training loops save before this; here nothing can be lost
             print("interrupted", file=sys.stderr)
@@ -124,7 +127,8 @@ def script(main):
                 raise
             message = f"out of memory; lower {LIGHTER.get(name, 'the sizes')}"
         message = " ".join(message.split())  # one line, whatever a file is called
-        print(f"{name}: error: {message}", file=sys.stderr, flush=True)
+        if ranks.says_why():
+            print(f"{name}: error: {message}", file=sys.stderr, flush=True)
         raise SystemExit(2)
     return wrapped
 
@@ -262,6 +266,8 @@ def set_device(args):
     name = there[0] if args.device == "auto" else args.device
     if name not in there:
         raise CommandError(f"--device {name}: not available here; there is {', '.join(there)}")
+    if name == "cuda":
+        ranks.take_gpu()
     return torch.device(name)
 
 
@@ -309,6 +315,7 @@ def parse(parser, argv):
         raise CommandError(f"{where} was written by another version, which had no "
                            f"{flag(missing[0])}; start a new run")
     check_flags(parser, where, extra["args"])
+    extra = ranks.own_part(where, extra)
     merged = parser.parse_args(argv, argparse.Namespace(**{**extra["args"], "overwrite": False}))
     before = extra["args"]["steps"]
     if extra["finished"] and (merged.steps <= before or extra["step"] < before):
@@ -325,6 +332,8 @@ def parse(parser, argv):
     if path.endswith(f".step{extra['step']:04d}.pt") and given in (None, path):
         raise CommandError(f"{where} is a step that --keep-every has kept, and stays as it is; "
                            "name an --out to go on from it")
+    if extra["step"] >= before and not extra["finished"]:
+        raise CommandError(f"{where} is damaged: step {extra['step']} of {before}, not finished")
     merged.out, merged.resume = given or path, path
     return merged, (model, extra)
 
@@ -332,13 +341,12 @@ def parse(parser, argv):
 def check_flags(parser, where, flags):
     """Raise CommandError unless the flags {name: value} that a checkpoint holds are such that the
     parser could have given them."""
-    words = shlex.split(command(parser, argparse.Namespace(**flags)))[2:]
     try:
-        given = vars(parser.parse_args(words))
+        given = vars(parser.parse_args(words_of(parser, argparse.Namespace(**flags))))
     except CommandError as error:
         raise CommandError(f"{where} its flags are damaged: {error}") from None
     for name, value in flags.items():
-        if repr(given.get(name)) != repr(value) and name != "resume":
+        if repr(given.get(name)) != repr(value) and name not in ("resume", "overwrite"):
             raise CommandError(f"{where} its flags are damaged: {flag(name)} {value!r}")
 
 
@@ -347,8 +355,13 @@ def flag(name):
 
 
 def command(parser, args):
-    """The command line that repeats a run: every flag that differs from its default."""
-    words = ["python", parser.prog]
+    """The command line that repeats a run."""
+    return shlex.join([*ranks.launcher(), parser.prog, *words_of(parser, args)])
+
+
+def words_of(parser, args):
+    """[str]: every flag that differs from its default, with its values."""
+    words = []
     for action in parser._actions:
         value = getattr(args, action.dest, None)
         if action.dest in ("help", "resume", "overwrite") or value == action.default:
@@ -363,7 +376,7 @@ def command(parser, args):
                 words.append(f"{flag(action.dest)}={values[0]}")
             else:
                 words += [flag(action.dest), *values]
-    return shlex.join(words)
+    return words
 
 
 def fold(command, width=96):
@@ -420,3 +433,12 @@ def check_memory(config):
         raise CommandError(f"--layers {config.n_layer} --width {config.n_embd}: to train "
                            f"{weights / 1e9:.1f} billion weights takes {need / 1e9:.0f} GB, and "
                            f"there are {there / 1e9:.0f}; lower one of the two")
+
+
+def check_alike(where, theirs, ours):
+    """Raise CommandError, naming where it was set, if a model's GPTConfig is not that of the model
+    to train: the two must read the same tokens, and one's weights fit into the other."""
+    for name, value in vars(ours).items():
+        if getattr(theirs, name) != value:
+            raise CommandError(f"{where}: has {name} {getattr(theirs, name)}, must be --init's "
+                               f"{value}")

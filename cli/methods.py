@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+import cli.ranks as ranks
 from cli.flags import CommandError, flag, number
 from cli.runs import quantity
 from model import masked_mean, token_logprobs
@@ -108,14 +109,17 @@ class Method:
         each with the same weight. settings are the method's knobs, by name."""
         self.policy, self.reference, self.tasks = policy, reference, tasks
         self.device = next(policy.parameters()).device
+        seed = ranks.own_seed(seed)
         self.rng = np.random.default_rng([seed, 1])                      # problems
         self.generator = torch.Generator(self.device).manual_seed(seed)  # sampled tokens
-        self.rollouts = 0  # completions sampled so far
-        self.turn = 0      # whose turn it is among the cells
+        self.rollouts = self.rollouts_before = 0  # completions sampled so far, and before this step
         for name, own in knobs(type(self)).items():
             setattr(self, name, settings.pop(name, own.default))
         if settings:
             raise TypeError(f"{type(self).__name__} has no knob {', '.join(settings)}")
+        own = ranks.share(self.prompts_per_step)
+        self.all_prompts, self.prompts_per_step = self.prompts_per_step, own.stop - own.start
+        self.turn = own.start  # whose turn it is among the cells
         if self.drop_zero_variance and self.kl != "none":
             raise CommandError(f"--drop-zero-variance --kl {self.kl}: a group with equal rewards "
                                "still has the gradient of the KL; leave one of the two out")
@@ -148,6 +152,25 @@ class Method:
             return float(group.mask.sum() / sum(g.mask.sum() for g in groups))
         return len(group.tokens) / sum(int(g.mask.any(1).sum()) for g in groups)
 
+    def gather(self, groups):
+        """[Group] of all processes of the run, which all look at; each trains on its `own`."""
+        before = self.rollouts_before
+        found = ranks.gather((groups, self.rollouts - before))
+        self.rollouts = self.rollouts_before = before + sum(sampled for _, sampled in found)
+        self.sampled_here = found[ranks.rank()][0]
+        return [group for groups, _ in found for group in groups]
+
+    def own(self, groups):
+        """Those of the groups that this process sampled: all, if it is alone."""
+        return [group for group in groups if any(group is own for own in self.sampled_here)]
+
+    def clip_gradients(self, numbers):
+        """Clip the gradient to --max-grad-norm and note its norm before; what the processes of
+        the run have each, gradients and numbers, is added up first."""
+        sums = ranks.add_gradients(self.parameters(), numbers["loss"], numbers["clip"])
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters(), self.max_grad_norm)
+        numbers["loss"], numbers["clip"], numbers["grad"] = *sums, norm.item()
+
     def zero_variance(self, group):
         """[P] bool: prompts whose completions all got the same reward."""
         return (group.rewards == group.rewards[:, :1]).all(dim=1)
@@ -156,7 +179,7 @@ class Method:
         """What a step trains on, in words."""
         sampled = knobs(type(self))["group_size"].shown
         completions = f"x {self.group_size} completions" if sampled else "with their solutions"
-        return f"{self.prompts_per_step} prompts {completions}"
+        return f"{self.all_prompts} prompts {completions}"
 
     def drop_silent(self, groups):
         """Leave groups with equal rewards out of the loss's mean: their mask becomes 0."""
@@ -208,6 +231,7 @@ class Method:
                 "rollouts": self.rollouts, "turn": self.turn}
 
     def load_state(self, state):
-        self.rollouts, self.turn = state["rollouts"], state["turn"]
+        self.rollouts = self.rollouts_before = state["rollouts"]
+        self.turn = state["turn"]
         self.rng.bit_generator.state = state["numpy"]
         self.generator.set_state(state["torch"].cpu())

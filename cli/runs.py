@@ -11,10 +11,11 @@ import time
 
 import torch
 
+import cli.ranks as ranks
 from cli.flags import WIDTH, CommandError, command, fold
 from cli.outputs import (check_ours, check_out, has_content, identity, lock, log_path, read_table,
                          same_file, sweep, table_text, write_text)
-from model import load_checkpoint
+from model import load_checkpoint, save_checkpoint
 
 
 SAME = 0.5  # seconds within which a second signal is taken for an echo of the first
@@ -31,9 +32,9 @@ def stop_signals():
 
     def handler(number, frame):
         seen.append(time.monotonic())
-        if len(seen) == 1:
+        if len(seen) == 1 and ranks.rank() == 0:
             tell("stopping after this step (again to stop at once)\n")
-        elif seen[-1] - seen[0] > SAME:
+        if seen[-1] - seen[0] > SAME:
             raise KeyboardInterrupt
 
     numbers = [signal.SIGINT, signal.SIGTERM]
@@ -83,8 +84,16 @@ def quantity(x):
 
 def check_finite(parameters):
     """Raise FloatingPointError if a step has left a weight that is not finite."""
+    parameters = list(parameters)
     if not torch.stack([p.isfinite().all() for p in parameters]).all():
         raise FloatingPointError("a weight is no longer finite")
+    ranks.check_same(parameters)
+
+
+def save(path, model, **extra):
+    """model.save_checkpoint: of the processes of one run the first alone writes."""
+    if ranks.rank() == 0:
+        save_checkpoint(path, model, **extra)
 
 
 class Log:
@@ -116,6 +125,17 @@ class Log:
         Yields a function that says whether to stop, as `stop_signals` does."""
         out = self.args.out
         self.new_folder = not os.path.isdir(os.path.dirname(out) or ".")
+        with self.owning(out) if ranks.rank() == 0 else contextlib.nullcontext():
+            with stop_signals() as stopped:
+                try:
+                    yield lambda: any(ranks.gather(stopped() or self.unheard))
+                except FloatingPointError as error:
+                    raise CommandError(f"step {self.done + 1}: {error}; stopped, {out} keeps the "
+                                       "last good checkpoint (try a lower --lr)") from None
+
+    @contextlib.contextmanager
+    def owning(self, out):
+        """Be the one process that writes the output, which is this run's or free."""
         check_out(self.parser, self.args)
         with lock(out):
             check_ours(self.args, self.run, begun=self.goes_on() and self.first == 0)
@@ -123,12 +143,7 @@ class Log:
                 raise CommandError(f"--resume {out}: another process has just taken it further; "
                                    "run the same command again")
             sweep(out)
-            with stop_signals() as stopped:
-                try:
-                    yield lambda: stopped() or self.unheard
-                except FloatingPointError as error:
-                    raise CommandError(f"step {self.done + 1}: {error}; stopped, {out} keeps the "
-                                       "last good checkpoint (try a lower --lr)") from None
+            yield
 
     def goes_on(self):
         """Whether this run continues the one that lies at --out."""
@@ -138,7 +153,7 @@ class Log:
         """What a checkpoint says of its run, for `save_checkpoint`."""
         return {"script": self.parser.prog, "command": command(self.parser, self.args),
                 "args": vars(self.args), "run": self.run, "step": step, "finished": finished,
-                "seconds": self.seconds()}
+                "seconds": self.seconds(), "ranks": ranks.size()}
 
     def announce(self, what, save):
         """Say which run begins, and where, and make the output its own from its first moment: first
@@ -171,7 +186,10 @@ class Log:
         path = log_path(self.args.out)
         kept = [row for row in read_table(path)[1] if row.get("run") == self.run
                 and row["step"].isdigit() and int(row["step"]) <= self.first]
-        write_text(path, table_text(self.columns, kept))
+        if ranks.rank() == 0:
+            write_text(path, table_text(self.columns, kept))
+        else:
+            path = os.devnull
         self.file = open(path, "a", newline="", encoding="utf-8")
         self.writer = csv.DictWriter(self.file, self.columns, restval="", extrasaction="ignore")
 
@@ -186,8 +204,8 @@ class Log:
 
     def interrupted(self, step):
         """Say how to go on, and end with the exit status that shells expect of it."""
-        text = (f"interrupted after step {step}/{self.steps}, saved; go on with: python "
-                f"{self.parser.prog} --resume {shlex.quote(self.args.out)}")
+        again = shlex.join([*ranks.launcher(), self.parser.prog, "--resume", self.args.out])
+        text = f"interrupted after step {step}/{self.steps}, saved; go on with: {again}"
         if not self.unheard:
             self.say(text)
         if self.unheard:

@@ -1,7 +1,8 @@
 """records.py: the study's numbers, to files and back. One folder holds one question.
 
     runs.csv      one row per base (chain), task, arm, split and cell: what the arm is, its numbers
-    masses.npz    the exact log mass of every prompt, float32, as "chain|task|arm|split|cell"
+    masses.npz    the exact log mass of every prompt, float32, as "chain|task|arm|split|cell"; where
+                  asked for, that of every right token, as "chain|task|base|split|cell|tokens"
     steps.csv     where measured: probabilities of single steps, after right and corrupted prefixes
 
     read(folder)           -> [Run]
@@ -58,6 +59,7 @@ class Run:
     seed: int
     arms: dict = field(default_factory=dict)     # {name: Arm}
     masses: dict = field(default_factory=dict)   # {(arm, split): {cell: log masses [n]}}
+    tokens: dict = field(default_factory=dict)   # {split: {cell: the base's log p [n, tokens]}}
     steps: list = field(default_factory=list)    # [{column of steps.csv: value}]
     trips: str = ""                # the tripwires that the run's cell of the grid has tripped
 
@@ -78,11 +80,12 @@ class Run:
         return np.concatenate(list(self.masses[arm, split].values()))
 
     def reach(self, arm, split, k=1):
-        """Mean exact pass@k over the split's prompts: a float for one k, an array [len(k)] for a
-        list; k = 1 is the mean mass. nan if there is no such arm."""
+        """Mean exact pass@k over the split's prompts, cells weighing alike: a float for one k, an
+        array [len(k)] for a list; k = 1 is the mean mass. nan if there is no such arm."""
         if not self.has(arm, split=split):
             return math.nan if np.ndim(k) == 0 else np.full(len(k), math.nan)
-        values = exact_pass_at_k(self.log_mass(arm, split)[:, None], np.atleast_1d(k)).mean(0)
+        cells = self.masses[arm, split].values()
+        values = np.mean([exact_pass_at_k(x[:, None], np.atleast_1d(k)).mean(0) for x in cells], 0)
         return float(values[0]) if np.ndim(k) == 0 else values
 
     def gain(self, arm, split, k=1):
@@ -164,6 +167,7 @@ def read(folder):
                                    f"speaks of; {remedy}")
             cells = run.masses.setdefault((row["arm"], row["split"]), {})
             cells[row["cell"]] = masses.pop(key).astype(np.float64)
+        take_tokens(runs, masses)
     except CommandError:
         raise
     except (ValueError, TypeError, OverflowError) as error:
@@ -189,6 +193,15 @@ def is_whole(run):
     sizes = {(arm, split): {cell: len(masses) for cell, masses in cells.items()}
              for (arm, split), cells in run.masses.items()}
     return bool(sizes) and all(sizes.get((BASE, split)) == its for (_, split), its in sizes.items())
+
+
+def take_tokens(runs, arrays):
+    """Move the tokens among these arrays {key: array} to the Runs that they are of."""
+    for key in [key for key in arrays if key.endswith("|tokens")]:
+        chain, task, _, split, cell, _ = key.split("|")
+        if (chain, task) in runs:
+            cells = runs[chain, task].tokens.setdefault(split, {})
+            cells[cell] = arrays.pop(key).astype(np.float64)
 
 
 def belongs(row, masses):
@@ -242,7 +255,8 @@ def read_masses(path, remedy):
     except Exception:  # np.load raises a dozen types for damaged or foreign files
         raise CommandError(f"{path}: is damaged, or no file of arrays; {remedy}") from None
     for key, values in masses.items():
-        floats = values.ndim == 1 and len(values) and values.dtype.kind == "f"
+        ndim = 2 if key.endswith("|tokens") else 1
+        floats = values.ndim == ndim and values.size and values.dtype.kind == "f"
         if not floats or not (values < 1e-3).all():   # of probabilities, and their rounding
             raise CommandError(f"{path}: its {key} is no list of log masses; {remedy}")
     return masses
@@ -289,6 +303,10 @@ def write(folder, runs):
             for cell, values in cells.items():
                 key = "|".join((run.chain, run.task, arm, split, cell))
                 masses[key] = np.asarray(values, dtype=np.float32)
+        for split, cells in run.tokens.items():
+            for cell, log_p in cells.items():
+                key = "|".join((run.chain, run.task, BASE, split, cell, "tokens"))
+                masses[key] = np.asarray(log_p, dtype=np.float32)
     made = {(run.chain, arm) for run in runs for arm in run.arms}
     steps = [row for row in steps if (row["chain"], row["arm"]) not in made]
     steps += [row for run in runs for row in run.steps]

@@ -276,6 +276,9 @@ def runs_in(result, job):
         for cells in run.masses.values():
             for cell in cells:
                 cells[cell] = np.array(cells[cell])
+    for row in result.get("tokens", []):   # older evaluations have none
+        cells = runs[row["task"]].tokens.setdefault(row["split"], {})
+        cells[row["cell"]] = np.array(row["log_p"])
     about = {"chain": job.about["chain"], "seed": job.about["seed"]}
     for row in result["steps"]:
         step = {**about, **row}

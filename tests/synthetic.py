@@ -11,7 +11,7 @@ import numpy as np
 
 from lab.records import Arm, Run, mark_tripwires
 from tasks import AXES, SPLITS, families
-from theory import hyperbolic, logit
+from theory import blind, hyperbolic, logit, tilted
 
 PLACES = [(task, axis) for task in families("both") for axis in AXES[task]]
 OVERLAPS = (0.0, 0.001, 0.01, 0.1)
@@ -141,6 +141,55 @@ def rivals(n=3, distill=to(0.9), base=(0.5, 1e-12, 1e-12), **methods):
                  question="methods")
 
 
+def blind_base(seed, q0, noise, ends, beta=0.2, decisions=12):
+    """A base of equal decisions with mass q0 at depth 3, and arms at the masses ends = (from below,
+    from above or None), kept after twice the steps."""
+    below, above = ends
+    arms = [tuned(f"below-b{beta:g}", to(below), kl="k1_reward", beta=beta, init="base")]
+    if above is not None:
+        arms += [tuned("free", to(0.99), kl="none", beta=0.0, init="base"),
+                 tuned(f"above-b{beta:g}", to(above), kl="k1_reward", beta=beta, init="free")]
+        arms += [tuned(f"{name}-twice-b{beta:g}", to(end), kl="k1_reward", beta=beta,
+                       init=f"{name}-b{beta:g}") for name, end in zip(("below", "above"), ends)]
+    run = run_of(seed, *arms, noise=noise, base=(q0, 0.01, 0.001), spread=0.0,
+                 setting="symbols=2", question="critical_mass")
+    run.tokens["id"] = {"d3 l4": np.full((24, decisions), math.log(q0) / decisions)}
+    return run
+
+
+def critical(n=5, law=blind, masses=(0.005, 0.01, 0.015, 0.03, 0.06, 0.1)):
+    """n seeds of bases on both sides of the critical mass of 12 decisions at beta 0.2 (0.0203),
+    whose arms end where the law, a function of (log Q0, beta, n), has its ends."""
+    found = []
+    for seed in range(n):
+        for noise, q0 in zip((0.7, 0.65, 0.6, 0.5, 0.4, 0.3), masses):
+            ends = law(math.log(q0), 0.2, 12)
+            above = ends[1] if len(ends) == 2 else None
+            found.append(blind_base(seed, q0, noise, (ends[0], above)))
+    return found
+
+
+def tilting(log_mass, beta, n):
+    """P1 in the form of P11: it has one end for every base."""
+    return [float(tilted(log_mass, beta))]
+
+
+def taking_off(n=5, border=2.0, prompts=(8, 32, 128)):
+    """n seeds of bases with mass 1e-11 to 0.01 on the edge, which take off from `border` right
+    samples to expect on."""
+    found = []
+    for overlap, q0 in zip((0.0, 0.001, 0.01, 0.02, 0.1), (1e-11, 1e-9, 1e-5, 2e-4, 0.01)):
+        for seed in range(n):
+            q = q0 * 2 ** (seed / 2)   # seeds differ
+            expected = [16 * 60 * size * q for size in prompts]
+            arms = [tuned(f"edge-{size}", to(0.5) if e > border else KEPT, train_on="edge",
+                          steps=60, group_size=16, prompts_per_step=size, init="base")
+                    for size, e in zip(prompts, expected)]
+            found.append(run_of(seed, *arms, overlap=overlap, base=(0.5, q, q / 10), spread=0.0,
+                                question="takeoff"))
+    return found
+
+
 def whole_study(lift=1.0, n=2):
     """{question that owns the runs: runs}: something of every part."""
     grpo = on_splits(shift(lift))
@@ -179,4 +228,5 @@ def whole_study(lift=1.0, n=2):
                           question="balanced"),
         "positions": seeds(*grpo, n=n, overlap=0.1, question="positions") + nope,
         "exposure": seeds(grpo[1], n=n, axis="tokens", question="exposure"),
+        "critical_mass": critical(n), "takeoff": taking_off(n),
         "domains": two_tasks}

@@ -316,7 +316,7 @@ def test_a_place_to_write_is_tried_before_the_work(tmp_path):
 # ----------------------------------------------------------------------------------------- knobs
 
 class Parent(cli.Method):
-    drop_zero_variance, kl = False, "none"  # as GRPO has them
+    drop_zero_variance, kl, prompts_per_step = False, "none", 2  # as GRPO has them
     width = knob(0.5, "a width", low=0, high=1)
     names = knob("a", "a name", choices=("a", "b"))
 

@@ -354,6 +354,53 @@ def test_per_step_prints_and_writes_each_step(models, tmp_path, capsys):
         assert (r["arm"], r["kl"], r["beta"]) == ("b", "k1_reward", 1.0)
 
 
+def test_splits_with_little_mass_get_more_prompts(models, tmp_path, monkeypatch):
+    """The base's mass decides, once for all models, and only in the splits that are named."""
+    monkeypatch.setattr(measure, "MORE_PROMPTS", ((1e-20, 20), (1e-45, 30)))
+    run("--ckpt", models["a"], models["b"], "--prompts", 8, "--cold", 0.5, "--by-mass", "edge",
+        "hard", "--json", tmp_path / "m.json")
+    data = written(tmp_path / "m.json")
+    model = load_checkpoint(models["a"])[0]
+    for cell, n in ((Cell(3, 4), 8), (Cell(4, 4), 20), (Cell(5, 4), 30)):
+        mass = np.exp(measure.log_mass(model, *eval_problems("arithmetic", cell, 8))).mean()
+        assert mass < 1e-20 and (mass < 1e-45) == (n == 30)   # of id nobody asked for more
+        for name in ("a", "b", "a T=0.5"):
+            rows = rows_of(data["prompts"], model=name, cell=str(cell))
+            assert len(rows) == n
+            assert rows_of(data["summary"], model=name, cell=str(cell))[0]["prompts"] == n
+            prompts = eval_problems("arithmetic", cell, n).prompts
+            assert [row["prompt"] for row in rows] == list(map(decode, prompts))
+
+
+def test_per_token_keeps_the_bases_probability_of_every_right_token(models, tmp_path, monkeypatch):
+    monkeypatch.setattr(measure, "TOKEN_PROMPTS", 5)
+    run("--ckpt", models["a"], models["b"], "--prompts", 8, "--cold", "--per-token", "id",
+        "--json", tmp_path / "t.json")
+    data = written(tmp_path / "t.json")
+    cells = AXES["arithmetic"]["depth"]["id"]
+    assert [(row["split"], row["cell"]) for row in data["tokens"]] == [
+        ("id", str(cell)) for cell in cells]
+    for row, cell in zip(data["tokens"], cells):
+        log_p = np.array(row["log_p"])
+        assert log_p.shape == (5, TASKS["arithmetic"].solution_len(cell))
+        masses = [r["log_mass"] for r in rows_of(data["prompts"], model="a", cell=str(cell))]
+        assert log_p.sum(1) == pytest.approx(masses[:5], rel=1e-5)
+
+
+def test_per_step_marks_the_error_for_a_base_that_was_shown_marks(models, tmp_path):
+    marking, (model, extra) = str(tmp_path / "marking.pt"), load_checkpoint(models["a"])
+    save_checkpoint(marking, model, args={**extra["args"], "noise_kind": "marked"})
+    run("--ckpt", marking, models["b"], "--prompts", 8, "--cold", "--per-step",
+        "--json", tmp_path / "s.json")
+    record = written(tmp_path / "s.json")["steps"][-1]
+    problems = eval_problems("arithmetic", Cell(3, 4), 8)
+    for kind in ("marked", "random"):
+        chain = measure.step_chains("arithmetic", Cell(3, 4), problems, kind)["corrupted"]
+        steps = measure.step_log_mass(model, "arithmetic", problems.prompts, chain)
+        close = record["base"] == pytest.approx(np.exp(steps[:, 2]).mean(), rel=1e-6)
+        assert close == (kind == "marked")
+
+
 def test_per_step_is_for_every_family_with_wrong_chains(models, tmp_path, monkeypatch, capsys):
     """A second family that has them is measured; where none has, one line says so."""
     argv = ("--ckpt", models["a"], models["b"], "--prompts", 2, "--cold", "--per-step")
@@ -398,7 +445,7 @@ def test_the_csv_holds_every_prompt(models, tmp_path):
     for row, prompt in zip(rows, prompts):
         assert row == {key: "" if value is None else str(value) for key, value in prompt.items()}
     assert list(written(files[1])) == ["command", "args", "summary", "temperature", "analyses",
-                                       "steps", "prompts"]
+                                       "steps", "tokens", "prompts"]
 
 
 def test_what_forks_import_from_evaluate_is_there():

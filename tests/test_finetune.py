@@ -1,6 +1,7 @@
 """finetune.py: what it trains on, from where, for how long, and what it writes down. The algorithm
 is in test_grpo.py, methods are in test_variants.py, how a run stops and resumes in test_scripts.py.
 """
+import contextlib
 import csv
 import glob
 import os
@@ -16,7 +17,7 @@ import grpo
 import variants
 from finetune import expected_steps, learning_rate, starting_point, training_cells
 from measure import mean_masses
-from model import load_checkpoint, save_checkpoint
+from model import GPT, GPTConfig, load_checkpoint, save_checkpoint
 from tasks import AXES, SPLITS
 
 SMALL = ["--prompts-per-step", "4", "--group-size", "4", "--eval-prompts", "4",
@@ -69,16 +70,56 @@ def test_depths_pick_cells_across_splits():
 
 
 def test_the_base_is_where_it_starts_and_what_it_is_held_to(base):
-    policy, reference, flags = starting_point(SimpleNamespace(init=base), None)
+    policy, reference, flags = starting_point(SimpleNamespace(init=base, reference=None), None)
     assert same(policy.state_dict(), weights(base)) and same(reference.state_dict(), weights(base))
     assert not {id(p) for p in policy.parameters()} & {id(p) for p in reference.parameters()}
     assert flags["noise"] == 0.3
     with pytest.raises(cli.CommandError, match="--init: name a pretrained checkpoint"):
-        starting_point(SimpleNamespace(init=None), None)
+        starting_point(SimpleNamespace(init=None, reference=None), None)
     other = {k: v + 1 for k, v in weights(base).items()}  # a run that is resumed is elsewhere
     saved = load_checkpoint(base)[0], {"reference": other, "args": {"axis": "depth"}}
     policy, reference, flags = starting_point(SimpleNamespace(init=base), saved)
     assert policy is saved[0] and same(reference.state_dict(), other) and flags["axis"] == "depth"
+
+
+def test_a_start_that_is_not_the_reference(base, run, tmp_path, capsys):
+    """Training starts from --init and is held to --reference, before and after a resume: with no
+    reward to gain, a strong KL to itself would leave it where it is."""
+    start = run("--steps", 2, "--lr", 0.01, name="start")
+    pull = ["--reference", base, "--kl", "k3_loss", "--beta", 5, "--steps", 4, "--seed", 3]
+    whole = run(*pull, name="whole", init=start)
+    extra = load_checkpoint(whole)[1]
+    assert same(extra["reference"], weights(base)) and not same(weights(start), weights(base))
+    assert extra["args"]["reference"] == base and f"--reference {base}" in extra["command"]
+    assert float(rows_of(whole)[0]["kl"]) > 0               # the first step is off the reference
+    assert float(rows_of(run(*pull[2:], name="own", init=start))[0]["kl"]) == 0
+    policy, reference, _ = starting_point(SimpleNamespace(init=start, reference=base), None)
+    assert same(policy.state_dict(), weights(start))
+    assert same(reference.state_dict(), weights(base))
+    for what, other in (("n_embd 32", {"n_embd": 32}), ("vocab_size 9", {"vocab_size": 9})):
+        path = str(tmp_path / "other.pt")
+        save_checkpoint(path, GPT(GPTConfig(**{"n_layer": 1, "n_embd": 16, **other})))
+        with pytest.raises(SystemExit) as stop:
+            run("--reference", path, "--steps", 1)
+        error = capsys.readouterr().err
+        assert stop.value.code == 2 and error.count("\n") == 1
+        assert f"--reference {path}: has {what}, must be --init's" in error
+
+
+def test_a_resumed_run_keeps_its_reference(base, run, monkeypatch):
+    start = run("--steps", 2, "--lr", 0.01, name="start")
+    pull = ["--reference", base, "--kl", "k3_loss", "--beta", 5, "--steps", 4]
+    whole = run(*pull, name="whole", init=start)
+    calls = iter([False, True, True])
+    signals = contextlib.nullcontext(lambda: next(calls))
+    monkeypatch.setattr(cli.runs, "stop_signals", lambda: signals)
+    with pytest.raises(SystemExit):
+        run(*pull, name="half", init=start)
+    monkeypatch.undo()
+    half = os.path.join(os.path.dirname(whole), "half.pt")
+    assert load_checkpoint(half)[1]["step"] == 2
+    finetune.main(["--resume", half])
+    assert same(weights(half), weights(whole)) and load_checkpoint(half)[1]["finished"]
 
 
 def test_the_task_and_the_axis_are_those_of_the_base_unless_said(base, run, tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from lab import jobs, processes, runner
 from lab.records import RUN_COLUMNS
 
 EVERY = questions.names()
-POINTING = ("--init", "--teacher", "--ckpt")   # flags whose values are checkpoints
+POINTING = ("--init", "--reference", "--teacher", "--ckpt")   # flags whose values are checkpoints
 
 
 def asked(*argv):

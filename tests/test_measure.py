@@ -106,6 +106,15 @@ def test_tokens_multiply_up_to_steps_and_steps_to_the_mass():
         assert np.allclose(steps.sum(1), log_mass(model, *problems, 0.7), atol=1e-9)
 
 
+def test_a_corrupted_chain_is_marked_for_a_base_that_was_shown_marks():
+    problems = TASKS["arithmetic"].sample(Cell(3, 4), 9, np.random.default_rng(0))
+    plain, biased, marked = (step_chains("arithmetic", Cell(3, 4), problems, kind)
+                             for kind in ("random", "biased", "marked"))
+    assert all((x["right"] == problems.solutions).all() for x in (plain, biased, marked))
+    assert (plain["corrupted"] == biased["corrupted"]).all()
+    assert ((plain["corrupted"] != marked["corrupted"]).sum(1) == 1 + 2 * 4).all()
+
+
 def test_a_corrupted_chain_errs_once_and_then_follows_from_its_error():
     task, cell = TASKS["arithmetic"], Cell(3, 4, "mixed")
     problems = task.sample(cell, 50, np.random.default_rng(0))
@@ -168,6 +177,13 @@ def test_the_estimator_is_unbiased_and_agrees_with_the_exact_value():
             draws = np.random.default_rng(k).binomial(256, np.exp(exact), size=(200, 64))
             spread = pass_at_k(256, draws, k).mean(1).std()
             assert abs(estimates.mean() - truth.mean()) < 4 * spread
+
+
+def test_the_bootstrap_of_very_many_prompts_is_its_normal_limit():
+    values = np.random.default_rng(0).random((20_000, 2))
+    for drawn, limit in zip(bootstrap(values[:9_999]), bootstrap(values[:10_000])):
+        assert drawn == pytest.approx(limit, abs=1e-3)
+    assert all(np.shape(end) == (2,) for end in bootstrap(values))
 
 
 def test_bootstrap_interval():

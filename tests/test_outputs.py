@@ -19,7 +19,7 @@ import finetune
 import model
 import pretrain
 from cli import CommandError
-from lab import jobs, runner
+from lab import jobs, processes
 from model import load_checkpoint, save_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -137,7 +137,7 @@ def test_the_same_command_may_run_again_another_needs_overwrite(base, place, cap
 def test_a_study_makes_again_what_had_other_flags(base, place):
     call(f"finetune --init {base} --seed 1 --out g.pt")
     argv = ["--init", base, *SMALL["finetune"].split(), "--out", "./g.pt"]
-    process = runner.start(jobs.Job("a tuned base", "finetune", argv, "./g.pt"))
+    process = processes.Here(1).start(jobs.Job("tuned", "finetune", argv, "./g.pt"))
     process.join()
     assert process.exitcode == 0
     extra = load_checkpoint("g.pt")[1]
@@ -348,3 +348,19 @@ def test_two_are_never_inside_at_once(tmp_path):
                  for _ in range(3)]
     assert [process.wait() for process in processes] == [0, 0, 0]
     assert os.listdir(tmp_path) == []
+
+
+def test_an_evaluation_sweeps_what_a_kill_left_of_its_files_and_no_others(base, place):
+    left = {"e.csv.123.tmp", "e.json.7.tmp"}
+    others = {"e.pt.123.tmp", "e.csv.notes.tmp", "ee.csv.5.tmp"}
+    for name in left | others:
+        with open(name, "w") as file:
+            file.write("half")
+    call(f"evaluate --ckpt {base} --prompts 2 --csv e.csv --json e.json")
+    assert others | {"e.csv", "e.json"} <= set(os.listdir()) and not left & set(os.listdir())
+
+
+def test_two_evaluations_do_not_write_one_file(base, place, capsys):
+    with cli.lock("e.csv"), pytest.raises(SystemExit):
+        call(f"evaluate --ckpt {base} --prompts 2 --csv e.csv")
+    assert "e.csv: is being written by process" in capsys.readouterr().err

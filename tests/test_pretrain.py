@@ -13,7 +13,7 @@ import pretrain
 from measure import mean_masses
 from model import GPT, GPTConfig, load_checkpoint
 from pretrain import Muon, make_optimizers, orthogonalize, schedule
-from tasks import AXES, EOS, SPLITS, TASKS, VOCAB, Cell, reserved
+from tasks import AXES, EOS, SPLITS, TASKS, VOCAB, Cell, cell_key, reserved
 
 TINY = ["--batch-size", "8", "--layers", "1", "--width", "16", "--eval-prompts", "4"]
 
@@ -122,6 +122,44 @@ def test_demonstrations_are_as_noisy_as_the_flag_says(noise):
         if TASKS[task].matches(problems.prompts, Cell(1, 4)).all():
             right.append(TASKS[task].verify(*problems).trace.mean())
     assert len(right) > 10 and np.mean(right) == pytest.approx(1 - 0.9 * noise, abs=0.04)
+
+
+@pytest.mark.parametrize("argv,noise", [
+    ("--noise-kind marked", {"noise_kind": "marked"}),
+    ("--noise-kind biased --noise-symbols 2", {"noise_kind": "biased", "noise_symbols": 2}),
+    ("--noise-symbols 3 --noise 0.9", {"noise_symbols": 3})])
+def test_the_kind_of_noise_reaches_what_is_drawn(argv, noise):
+    m, plain = mixture("--steps", 6, *argv.split()), mixture("--steps", 6)
+    for step in range(6):
+        drawn, usual = m.draw(step)[2], plain.draw(step)[2]
+        cells = m.cells("arithmetic", "id")
+        cell = next(c for c in cells if TASKS["arithmetic"].matches(drawn.prompts, c).all())
+        rng = np.random.default_rng([0, 5, step, *cell_key("arithmetic", cell)])
+        own = TASKS["arithmetic"].sample(cell, 4, rng, m.args.noise, "train", **noise)
+        assert (own.solutions == drawn.solutions).all() and (usual.prompts == drawn.prompts).all()
+
+
+@pytest.mark.parametrize("argv,error", [
+    ("--task graph --noise-kind biased", "--noise-kind biased: graph has only random, marked"),
+    ("--axis tokens --noise-kind marked", "--noise-kind marked: marks are shadow symbols"),
+    ("--task graph --noise-symbols 2", "--noise-symbols 2: a state of graph has at most 1"),
+    ("--task both --noise-symbols 8", "8: a state of arithmetic and graph has at most 7")])
+def test_noise_that_there_is_not_is_one_line(argv, error, capsys, tmp_path):
+    with pytest.raises(SystemExit) as stop:
+        pretrain.main([*argv.split(), "--out", str(tmp_path / "b.pt")])
+    said = capsys.readouterr().err
+    assert stop.value.code == 2 and said.count("\n") == 1 and error in said
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("task", [n for n in TASKS if "marked" in TASKS[n].noise_kinds])
+def test_a_base_can_be_shown_marked_errors(task, tmp_path):
+    for kind in ("random", "marked"):
+        pretrain.main(["--task", task, "--noise-kind", kind, "--steps", "3", *TINY, "--out",
+                       str(tmp_path / f"{kind}.pt")])
+    weights = [load_checkpoint(tmp_path / f"{kind}.pt")[0].embed.weight
+               for kind in ("random", "marked")]
+    assert not torch.equal(*weights)
 
 
 @pytest.mark.parametrize("name", [name for name in AXES if "tokens" in AXES[name]])

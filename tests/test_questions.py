@@ -18,12 +18,12 @@ import study
 from lab import report
 from lab.judge import Verdict, change_table
 from lab.runner import SCRIPTS
-from questions import (balanced, crossover, curriculum, dose, exposure, law, methods, no_mass,
-                       per_token, positions, prediction, rewards, saturation, sharpening,
-                       undertrained, unseen_mass)
-from synthetic import (KEPT, OVERLAPS, by_hyperbolic_law, colder, dialled, k1, k3, no_kl,
-                       on_splits, rivals, run_of, seeds, shift, step_rows, stopped_early, to,
-                       tuned, whole_study, with_steps)
+from questions import (balanced, critical_mass, crossover, curriculum, dose, exposure, law, methods,
+                       no_mass, per_token, positions, prediction, rewards, saturation, sharpening,
+                       takeoff, undertrained, unseen_mass)
+from synthetic import (KEPT, OVERLAPS, blind_base, by_hyperbolic_law, colder, critical, dialled, k1,
+                       k3, no_kl, on_splits, rivals, run_of, seeds, shift, step_rows, stopped_early,
+                       taking_off, tilting, to, tuned, whole_study, with_steps)
 
 WORDS = ("supported", "refuted", "undecided", "not run", "a table")
 
@@ -119,6 +119,77 @@ def only(found):
     words = [v.verdict for v in found if v.verdict != "a table"]
     assert len(words) == 1
     return words[0]
+
+
+def test_critical_mass():
+    """Bases that follow the blind law support it, bases that follow P1 refute it."""
+    found, = critical_mass.verdicts(critical())
+    assert found.verdict == "supported" and found.n_seeds == 5
+    assert "30 of 30 predictions right (15 to take off, 15 not; 0 near" in found.numbers
+    assert "two ends kept by 15 of 15" in found.numbers and len(found.table) == 31
+    assert only(critical_mass.verdicts(critical(law=tilting))) == "refuted"
+    assert only(critical_mass.verdicts(critical(n=1))) == "undecided"
+    assert only(critical_mass.verdicts(critical(n=2))) == "undecided"     # 6 on either side
+    stays = critical(law=lambda log_mass, beta, n: [math.exp(log_mass)])  # nothing ever moves
+    assert only(critical_mass.verdicts(stays)) == "refuted"               # half of them are right
+
+
+def test_critical_mass_needs_two_ends_that_are_kept():
+    def word(change):
+        runs = critical()
+        for run in runs:
+            change(run)
+        return only(critical_mass.verdicts(runs))
+
+    def both_low(run):
+        for key in [key for key in run.masses if "above" in key[0]]:
+            run.masses[key] = run.masses["below-b0.2", key[1]]
+
+    def not_twice(run):
+        for name in [name for name in run.arms if "twice" in name]:
+            del run.arms[name]
+
+    def far_from_it(run):
+        for key in [key for key in run.masses if "above-twice" in key[0]]:
+            run.masses[key] = {cell: np.full(24, np.log(0.7)) for cell in run.masses[key]}
+
+    assert word(lambda run: None) == "supported"
+    assert [word(change) for change in (both_low, not_twice, far_from_it)] == 3 * ["undecided"]
+
+
+def test_critical_mass_leaves_out_what_lies_on_its_border():
+    near, far = (blind_base(0, q0, 0.6, (q0, None)) for q0 in (0.0200, 0.01))
+    found = critical_mass.ends([near, far])
+    assert [end.near_border for end in found] == [True, False]
+    said = critical_mass.verdicts([near, far])[0].numbers
+    assert "1 of 1 predictions right" in said and "1 near their border left out" in said
+    without = run_of(0, *on_splits(KEPT))            # a base whose tokens nobody kept
+    assert critical_mass.ends([without]) == []
+
+
+def test_takeoff():
+    found, = takeoff.verdicts(taking_off())
+    assert found.verdict == "supported" and found.n_seeds == 5
+    assert "below 0.01 0 of 30 took off" in found.numbers
+    assert "only the smallest 0 times" in found.numbers
+    e50 = float(found.numbers.split("E50 ")[1].split()[0])
+    assert 1 < e50 < 4
+    assert only(takeoff.verdicts(taking_off(border=300))) == "refuted"
+    assert only(takeoff.verdicts(taking_off(border=1e-9))) == "refuted"   # whatever is expected
+    assert only(takeoff.verdicts(taking_off(n=1))) == "undecided"
+    assert only(takeoff.verdicts(taking_off(n=3))) == "undecided"         # 18 runs below 0.01
+    hopeless = taking_off()
+    hopeless[0].masses["edge-8", "edge"] = {"d4 l4": np.full(24, np.log(0.5))}
+    assert only(takeoff.verdicts(hopeless)) == "undecided"
+
+
+def test_takeoff_must_rise_with_the_budget_within_a_base():
+    runs = taking_off(prompts=(32,))                 # one budget: nothing can rise
+    assert takeoff.rises(takeoff.points(runs)) == (0, 0)
+    assert takeoff.rises(takeoff.points(taking_off()))[0] > 0
+    run = taking_off()[-1]
+    run.masses["edge-128", "edge"] = run.masses["base", "edge"]
+    assert takeoff.rises(takeoff.points([run])) == (0, 1)
 
 
 def test_no_mass():

@@ -58,6 +58,31 @@ def rows(place):
 
 # ----------------------------------------------------------------------------- there and back again
 
+def test_single_tokens_are_kept_beside_the_masses(tmp_path):
+    with_tokens, without = a_run("c"), a_run("other")
+    log_p = -np.random.default_rng(0).random((6, 5))
+    with_tokens.tokens = {"id": {"d1 l4": log_p}}
+    records.write(folder(tmp_path), [with_tokens, without])
+    records.write(folder(tmp_path), [a_run("third")])             # merging keeps them
+    found = {run.chain: run for run in records.read(folder(tmp_path))}
+    assert found["other"].tokens == found["third"].tokens == {}
+    assert np.array_equal(found["c"].tokens["id"]["d1 l4"], log_p.astype(np.float32))
+    assert same(with_tokens, found["c"])
+    only_masses = records.read_masses(os.path.join(folder(tmp_path), "masses.npz"), "")
+    only_masses["gone|arithmetic|base|id|d1 l4|tokens"] = log_p
+    records.write_masses(os.path.join(folder(tmp_path), "masses.npz"), only_masses)
+    with pytest.raises(CommandError, match="has no row of gone"):
+        records.read(folder(tmp_path))
+
+
+def test_cells_weigh_alike_whatever_their_number_of_prompts():
+    run = a_run()
+    few, many = np.log([0.2, 0.4]), np.log([0.8] * 40)
+    run.masses["base", "edge"] = {"d1 l4": few, "d2 l4": many}
+    assert run.reach("base", "edge") == pytest.approx((0.3 + 0.8) / 2)
+    assert run.reach("base", "edge", [1, 2])[1] == pytest.approx((0.5 * (0.36 + 0.64) + 0.96) / 2)
+
+
 def test_what_is_written_is_read_back(tmp_path):
     run = a_run(setting="exposure=full untied", seed=3)
     run.masses["base", "edge"]["d1 l4"][:] = -math.inf      # greedy, and wrong everywhere

@@ -122,7 +122,8 @@ EVERYWHERE = [
 # What only a resumed run reads.
 RESUMED = [
     ("step", None, "has no 'step'"), ("step", -1, "step -1"), ("step", "3", "step is of type str"),
-    ("step", 2.0, "step"), ("step", 5, "not finished"), ("step", 10 ** 12, "not finished"),
+    ("step", 2.0, "step"),
+    ("step", 5, "step 5 of 5, not finished"), ("step", 10 ** 12, "not finished"),
     ("finished", None, "has no 'finished'"), ("finished", "no", "finished"),
     ("seconds", None, "has no 'seconds'"), ("seconds", math.nan, "seconds"),
     ("seconds", -1.0, "seconds"), ("run", 5, "run is of type int"),
@@ -130,7 +131,7 @@ RESUMED = [
     ("args", None, "has no 'args'"), ("args", {}, "another version"),
     ("args steps", None, "had no --steps"), ("args steps", "many", "flags are damaged"),
     ("args steps", 5.0, "flags are damaged: --steps '5.0': must be"),
-    ("args steps", -5, "impossible"),
+    ("args steps", -5, "flags are damaged"),
     ("args seed", -1, "flags are damaged"), ("args threads", "x", "flags are damaged"),
     ("args task", "chess", "flags are damaged"), ("args axis", ["depth"], "flags are damaged"),
     ("args out", 7, "flags are damaged"), ("args eval_prompts", True, "flags are damaged"),

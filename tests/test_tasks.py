@@ -277,6 +277,84 @@ def test_noise_corrupts_at_the_stated_rate_and_errors_propagate(name, cell, chan
         assert abs(consistent[process == 0].mean() - right) < 0.02
 
 
+UNMARKED = np.arange(len(VOCAB))   # every token as it would stand in the seen alphabet
+UNMARKED[[VOCAB.index(c) for c in [*SHADOW_DIGITS, *SHADOW_NODES]]] = [
+    VOCAB.index(c) for c in [*"0123456789", *NODES]]
+
+
+@pytest.mark.parametrize("name,cell,step", [("arithmetic", Cell(3, 4), 5),
+                                            ("graph", Cell(3, 8), 3)])
+def test_marked_noise_is_the_same_noise_and_says_where_it_begins(name, cell, step):
+    """The same demonstrations, but that the wrong symbol and every state after it are shadows."""
+    task = TASKS[name]
+    for noise in (0.0, 0.4):
+        prompts, plain = task.sample(cell, 400, np.random.default_rng(5), noise)
+        same, marked = task.sample(cell, 400, np.random.default_rng(5), noise, noise_kind="marked")
+        clean = task.solutions(prompts)
+        assert (prompts == same).all() and (UNMARKED[marked] == plain).all()
+        is_right = (marked == clean).all(1)
+        assert (is_right == (plain == clean).all(1)).all() and is_right.any()
+        shadows = (marked != UNMARKED[marked])
+        assert not shadows[is_right].any() and (is_right.all() if noise == 0 else 1)
+        for ours, gold, dark in zip(marked[~is_right], clean[~is_right], shadows[~is_right]):
+            first = (UNMARKED[ours] != gold).argmax()
+            end = first // step * step + step      # of the step that went wrong
+            assert dark[first] and not dark[:first].any()
+            wrong_here = UNMARKED[ours[first:end]] != gold[first:end]
+            assert (dark[first:end] == wrong_here).all()
+            later = np.isin(ours[end:], [tasks.SEP, EOS])
+            assert (dark[end:] == ~later).all()
+    with pytest.raises(ValueError, match="must be in the seen one"):
+        task.sample(cell._replace(alphabet="mixed"), 9, np.random.default_rng(0), 0.5,
+                    noise_kind="marked")
+
+
+def test_a_marked_wrong_chain_is_one_that_marked_noise_writes():
+    task, cell = TASKS["arithmetic"], Cell(3, 4)
+    prompts = task.sample(cell, 50, np.random.default_rng(0)).prompts
+    plain, marked = (task.wrong_chains(prompts, np.random.default_rng(1), kind)
+                     for kind in ("random", "marked"))
+    assert (UNMARKED[marked] == plain).all()
+    dark = (marked != plain).reshape(50, 3, 5)
+    assert (dark[:, 0].sum(1) == 1).all() and dark[:, 1:, :4].all() and not dark[:, :, 4].any()
+    assert (dark[:, 0] == (plain != task.solutions(prompts)).reshape(50, 3, 5)[:, 0]).all()
+
+
+def test_biased_noise_makes_one_operation_wrong_in_one_way():
+    task, cell = TASKS["arithmetic"], Cell(1, 4)
+    prompts, noisy = task.sample(cell, 8000, np.random.default_rng(5), 0.6, noise_kind="biased")
+    off = (noisy - task.solutions(prompts))[:, :4] % 10
+    ours = task.parse(prompts)[2][:, 0] == tasks.OPERATIONS.index("[+3]")
+    assert not off[~ours].any() and not off[:, 1:].any() and set(off[:, 0]) == {0, 1}
+    assert off[ours, 0].mean() == pytest.approx(0.6, abs=0.05)
+    prompts, noisy = task.sample(Cell(3, 4), 8000, np.random.default_rng(5), 1.0,
+                                 noise_kind="biased")
+    touched = (task.parse(prompts)[2] == tasks.OPERATIONS.index("[+3]")).any(1)
+    assert (task.verify(prompts, noisy).trace == ~touched).all()   # and it propagates
+
+
+@pytest.mark.parametrize("symbols,most", [(1, 1), (3, 3), (7, 4)])
+def test_a_corruption_can_replace_several_symbols(symbols, most):
+    task = TASKS["arithmetic"]
+    prompts, noisy = task.sample(Cell(1, 4), 20_000, np.random.default_rng(5), 0.5,
+                                 noise_symbols=symbols)
+    wrong = (noisy != task.solutions(prompts))[:, :4]
+    assert wrong.all(1).any() == (most == 4) and wrong.sum(1).max() == most
+    assert wrong.mean(0) == pytest.approx(4 * [0.5 * 0.9 * most / 4], abs=0.015)  # all alike
+    assert (~wrong.any(1)).mean() == pytest.approx(0.5 + 0.5 * 0.1 ** most, abs=0.015)
+    if most == 3:   # neighbours, around the end: never the first and the third alone
+        gaps = wrong.sum(1) == 3
+        assert {tuple(row) for row in wrong[gaps].astype(int)} == {
+            (1, 1, 1, 0), (0, 1, 1, 1), (1, 0, 1, 1), (1, 1, 0, 1)}
+
+
+def test_noise_that_a_family_does_not_have_is_refused():
+    with pytest.raises(ValueError, match="graph has no noise biased; it has random, marked"):
+        TASKS["graph"].sample(Cell(1, 8), 1, np.random.default_rng(0), noise_kind="biased")
+    with pytest.raises(ValueError, match="arithmetic has no noise other; it has random"):
+        TASKS["arithmetic"].sample(Cell(1, 4), 1, np.random.default_rng(0), noise_kind="other")
+
+
 @pytest.mark.parametrize("name,cell", EVERY_CELL, ids=str)
 def test_what_is_asked_for_clean_is_clean_after_a_noisy_draw(name, cell):
     """Evaluation's gold must not remember the noise of the demonstrations drawn before it."""

@@ -14,7 +14,8 @@ import torch
 
 from grpo import group_advantages, kl_estimate, policy_loss
 from measure import exact_pass_at_k
-from theory import hyperbolic, logit, shifted, std_step, tilted, tilted_steps
+from theory import (blind, blind_betas, blind_shifts, blind_window, critical_mass, hyperbolic,
+                    logit, moved, shifted, std_step, tilted, tilted_steps)
 
 REWARD = torch.tensor([1.0, 0, 0, 0], dtype=torch.float64)
 MASSES = (1e-9, 0.001, 0.05, 0.3, 0.5, 0.9, 0.999)
@@ -246,3 +247,98 @@ def test_one_shift_of_all_logits_brings_the_mean_to_its_target():
     assert moved.mean() == pytest.approx(0.5, abs=1e-9)
     assert np.ptp(logit(np.log(moved)) - logit(log_masses)) < 1e-9
     assert shifted(log_masses, np.exp(log_masses).mean()) == pytest.approx(np.exp(log_masses))
+
+
+# ------------------------------------------------------------------------------- P11, the blind law
+
+def objective(logits, logits0, beta):
+    """J [n]: Q minus beta times the KL of every decision, each with one probability, by torch."""
+    p, p0 = torch.sigmoid(logits), torch.sigmoid(logits0)
+    kl = p * (p / p0).log() + (1 - p) * ((1 - p) / (1 - p0)).log()
+    return p.prod(-1) - beta * kl.sum(-1)
+
+
+def climb(logits0, start, beta, steps=400):
+    """Where gradient ascent on J ends, from logits `start`, every decision on its own."""
+    logits = start.clone().requires_grad_(True)
+    for _ in range(steps):
+        gradient, = torch.autograd.grad(objective(logits, logits0, beta).sum(), logits)
+        p = torch.sigmoid(logits.detach())
+        logits.data += 0.5 * gradient / (beta * p * (1 - p))   # a natural gradient: no plateaus
+    return torch.sigmoid(logits.detach()).prod(-1)
+
+
+@pytest.mark.parametrize("beta,q0,n", [(1, 0.4, 12), (1, 0.05, 12), (0.3, 0.4, 12), (0.3, 0.02, 12),
+                                       (0.3, 0.1, 4), (0.2, 0.01, 12), (0.3, 0.03, 12)])
+def test_p11_is_where_a_policy_that_pays_for_every_decision_ends(beta, q0, n):
+    """From below and from above; with as many ends as the law has stable states."""
+    p0 = q0 ** (1 / n)
+    logits0 = torch.full((n,), math.log(p0 / (1 - p0)), dtype=torch.float64)
+    ends = sorted({round(float(climb(logits0, logits0 + by, beta)), 4) for by in (0.0, 8.0)})
+    assert ends == pytest.approx(blind(math.log(q0), beta, n), abs=1e-3)
+    inside = blind_window(beta, n) and blind_window(beta, n)[0] < q0 < blind_window(beta, n)[1]
+    assert len(ends) == (2 if inside else 1)
+
+
+@pytest.mark.parametrize("beta", [1.0, 0.3, 0.1])
+def test_p11_of_one_decision_is_p1_and_of_many_the_limit(beta):
+    for q0 in (0.01, 0.3, 0.9):
+        assert blind(math.log(q0), beta, n=1) == pytest.approx([tilted(math.log(q0), beta)])
+        limit = blind(math.log(q0), beta)
+        assert limit == pytest.approx(blind(math.log(q0), beta, n=10**6), rel=1e-3)
+        for q in limit:
+            assert q == pytest.approx(q0 ** math.exp(-q / beta), rel=1e-9)
+    assert blind_window(beta, n=1) is None
+
+
+@pytest.mark.parametrize("n", [3, 12, math.inf])
+def test_p11_has_a_critical_mass_only_where_the_kl_is_weak(n):
+    border = (1 - 1 / n) ** n if n < math.inf else 1 / math.e
+    assert blind_window(border * 1.001, n) is None and critical_mass(border * 1.001, n) == 0.0
+    for beta in (border * 0.8, border / 2):
+        low, high = blind_window(beta, n)
+        assert critical_mass(beta, n) == high > low
+        starts = low * 0.999, low * 1.001, high * 0.999, high * 1.001
+        assert [len(blind(math.log(q0), beta, n)) for q0 in starts] == [1, 2, 2, 1]
+        below, above = (blind(math.log(q0), beta, n)[0] for q0 in starts[2:])
+        assert above > 1.5 * below                            # there it jumps
+
+
+def a_base(rng, prompts=64, decisions=9, mean=-0.35):
+    """log p0 [n, decisions] of prompts and decisions that are not alike; some nearly certain."""
+    log_p = -np.exp(rng.normal(math.log(-mean), 0.4, (prompts, decisions)))
+    log_p[:, 2::3] = -1e-6
+    return log_p
+
+
+@pytest.mark.parametrize("beta", [1.0, 0.3, 0.2, 0.1])
+@pytest.mark.parametrize("mean", [-0.2, -0.5, -0.8])
+def test_p11_with_one_shift_for_all_finds_every_local_maximum(beta, mean):
+    log_p = a_base(np.random.default_rng(0), mean=mean)
+    logits0 = torch.tensor(logit(log_p))
+    fine = torch.linspace(0, 1.2 / beta, 6001, dtype=torch.float64)
+    J = torch.stack([objective(logits0 + s, logits0, beta).mean() for s in fine])
+    peaks = fine[1:-1][(J[1:-1] > J[:-2]) & (J[1:-1] > J[2:])]
+    assert blind_shifts(log_p, beta) == pytest.approx(peaks.tolist(), abs=2 * float(fine[1]))
+    q = moved(log_p, 1.5)
+    assert np.exp(q) == pytest.approx(torch.sigmoid(logits0 + 1.5).prod(1).numpy(), rel=1e-6)
+
+
+def test_p11_of_equal_decisions_needs_no_shared_shift():
+    for q0, beta, n in ((0.03, 0.3, 12), (0.05, 0.3, 12), (0.4, 1.0, 4), (0.01, 0.2, 12)):
+        even = np.full((1, n), math.log(q0) / n)
+        found = [float(np.exp(moved(even, s))[0]) for s in blind_shifts(even, beta)]
+        assert found == pytest.approx(blind(math.log(q0), beta, n), rel=1e-6)
+
+
+@pytest.mark.parametrize("mean", [-0.5, -0.7])
+def test_p11_the_betas_of_two_states_are_those_at_which_a_base_has_two(mean):
+    log_p = a_base(np.random.default_rng(1), mean=mean)
+    low, high = blind_betas(log_p)
+    states = [len(blind_shifts(log_p, beta)) for beta in (low * 0.98, low * 1.02, high * 0.98,
+                                                          high * 1.02)]
+    assert states == [1, 2, 2, 1]
+    taken_off, not_yet = (np.exp(moved(log_p, blind_shifts(log_p, beta)[0])).mean()
+                          for beta in (low * 0.98, low * 1.02))
+    assert taken_off > 0.5 > 0.3 > not_yet
+    assert blind_betas(np.log([[0.9, 0.95]])) is None         # enough mass: no jump anywhere

@@ -773,7 +773,7 @@ def test_a_broken_file_gets_one_clear_line(text, words, folder, base, tmp_path, 
 
 
 BAD = [
-    (["--method", "dpo"], ["--method dpo", "is it dapo?", "--method list"]),
+    (["--method", "dappo"], ["--method dappo", "is it dapo?", "--method list"]),
     (["--group-size", "1"], ["--group-size 1", "between 2 and 65536"]),
     (["--method", "passk", "--k", "16"], ["--k 16", "--group-size 16"]),
     (["--method", "grpo", "--k", "2"], ["--k"]),

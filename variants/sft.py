@@ -44,8 +44,6 @@ class SFT(GRPO):
     def rollout(self, problems):
         task, cell, prompts = problems
         solutions = TASKS[task].solutions(prompts)
-        self.gold_sequences += len(solutions)
-        self.gold_tokens += solutions.size
         tokens = torch.as_tensor(np.hstack([prompts, solutions]), device=self.device)
         gold = tokens[:, prompts.shape[1]:]
         return Group(task, cell, prompts, tokens, torch.zeros(gold.shape, device=self.device),
@@ -64,6 +62,8 @@ class SFT(GRPO):
         return 0.0
 
     def numbers(self, groups):
+        self.gold_sequences += sum(len(group.tokens) for group in groups)
+        self.gold_tokens += sum(group.completions.numel() for group in groups)
         return {"gold_sequences": self.gold_sequences, "gold_tokens": self.gold_tokens}
 
     def state(self):
