@@ -135,9 +135,8 @@ def main(argv=None):
                         optimizer=optimizer.state_dict(), reference=reference.state_dict())
 
     with log.writing() as stopped:
-        log.announce(f"{policy.n_parameters():,} parameters on {device.type}, "
-                     f"{method.batch()} a step, on "
-                     + ", ".join(sorted({str(cell) for _, cell in method.tasks})), save)
+        log.announce(f"{policy.n_parameters():,} parameters on {device.type}, {method.batch()} a "
+                     "step, on " + ", ".join(sorted({str(cell) for _, cell in method.tasks})), save)
         done = log.first
         log.steps = expected_steps(args, done, method.rollouts)
         while done < log.steps:

@@ -113,13 +113,14 @@ def is_table_of(path, run):
     return header[-1:] == ["run"] and all(row["run"] == run for row in rows)
 
 
-def check_ours(args, run):
+def check_ours(args, run, begun=False):
     """Raise CommandError if a file that this run will write is there and of another run, unless
-    --overwrite says that it may go."""
+    --overwrite says that it may go. Of a run that has just begun the CSV may still be another's:
+    its turn comes after the checkpoint's."""
     theirs = [path for path in checkpoints_of(args)
               if has_content(path) and not is_checkpoint_of(path, run)]
     log = log_path(args.out)
-    if has_content(log) and not is_table_of(log, run):
+    if has_content(log) and not begun and not is_table_of(log, run):
         theirs.append(log)
     if theirs and not args.overwrite:
         raise CommandError(f"--out {args.out}: {theirs[0]} is there, and not of this run (this "

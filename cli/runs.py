@@ -118,7 +118,7 @@ class Log:
         self.new_folder = not os.path.isdir(os.path.dirname(out) or ".")
         check_out(self.parser, self.args)
         with lock(out):
-            check_ours(self.args, self.run)
+            check_ours(self.args, self.run, begun=self.goes_on() and self.first == 0)
             if self.goes_on() and load_checkpoint(out)[1]["step"] != self.first:
                 raise CommandError(f"--resume {out}: another process has just taken it further; "
                                    "run the same command again")
@@ -169,8 +169,8 @@ class Log:
     def open_table(self):
         """Replace the CSV by what it has up to the checkpoint's step, and open it for more."""
         path = log_path(self.args.out)
-        kept = [row for row in read_table(path)[1]
-                if row.get("run") == self.run and int(row["step"]) <= self.first]
+        kept = [row for row in read_table(path)[1] if row.get("run") == self.run
+                and row["step"].isdigit() and int(row["step"]) <= self.first]
         write_text(path, table_text(self.columns, kept))
         self.file = open(path, "a", newline="", encoding="utf-8")
         self.writer = csv.DictWriter(self.file, self.columns, restval="", extrasaction="ignore")

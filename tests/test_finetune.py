@@ -41,7 +41,7 @@ def run(base, tmp_path):
     """Train a few small steps from the base; returns the checkpoint's path."""
     def run(*argv, name="g", init=base):
         out = str(tmp_path / f"{name}.pt")
-        finetune.main(["--init", init, *SMALL, *map(str, argv), "--out", out])
+        finetune.main(["--init", init, *SMALL, *map(str, argv), "--out", out, "--overwrite"])
         return out
     return run
 

@@ -295,7 +295,7 @@ def test_pretraining_learns_and_proves_what_it_drew(tmp_path, capsys):
     assert np.mean(losses[-20:]) < 0.8 * np.mean(losses[:20])
     assert "7,680 problems drawn, 0 of them from the edge cells" in capsys.readouterr().out
     assert load_checkpoint(out)[1]["scanned"] == {"problems": 7680, "edge": 0}
-    pretrain.main([*TINY, "--steps", "10", "--overlap", "0.3", "--out", out])
+    pretrain.main([*TINY, "--steps", "10", "--overlap", "0.3", "--out", out, "--overwrite"])
     assert load_checkpoint(out)[1]["scanned"] == {"problems": 80, "edge": 24}
     assert "80 problems drawn, 24 of them from the edge cells" in capsys.readouterr().out
 
@@ -315,9 +315,10 @@ def test_the_masses_logged_are_those_of_the_model(tmp_path, capsys):
 
 
 def test_the_learning_rate_is_the_familys_unless_said(tmp_path):
-    for argv, lr in (([], 0.01), (["--task", "graph"], 0.005), (["--task", "both"], 0.005),
-                     (["--task", "graph", "--lr", "0.3"], 0.3)):
-        out = str(tmp_path / "b.pt")
+    cases = [([], 0.01), (["--task", "graph"], 0.005), (["--task", "both"], 0.005),
+             (["--task", "graph", "--lr", "0.3"], 0.3)]
+    for i, (argv, lr) in enumerate(cases):
+        out = str(tmp_path / f"b{i}.pt")
         pretrain.main([*TINY, *argv, "--steps", "1", "--warmup", "0", "--out", out])
         assert load_checkpoint(out)[1]["args"]["lr"] == lr == float(rows_of(out)[0]["lr"])
 
@@ -326,7 +327,7 @@ def test_another_seed_is_another_run(tmp_path):
     runs = []
     for seed in "010":
         out = str(tmp_path / "b.pt")
-        pretrain.main([*TINY, "--steps", "2", "--seed", seed, "--out", out])
+        pretrain.main([*TINY, "--steps", "2", "--seed", seed, "--out", out, "--overwrite"])
         runs.append((load_checkpoint(out)[0].state_dict(), rows_of(out)[0]["loss"]))
     (a, loss_a), (b, loss_b), (again, loss_again) = runs
     assert all(torch.equal(a[k], again[k]) for k in a) and loss_a == loss_again != loss_b

@@ -154,7 +154,7 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(kind, base, tmp_path, monkey
 
     def full(*args):
         calls.append(1)
-        if len(calls) > 2:
+        if len(calls) > 3:  # the first checkpoint, the CSV, and the checkpoint of step 4
             raise OSError(errno.ENOSPC, "No space left on device")
         return replace(*args)
     monkeypatch.setattr(model.os, "replace", full)
@@ -293,7 +293,7 @@ def test_every_flag_has_its_line_of_help(script, monkeypatch):
 @pytest.mark.parametrize("commands", [
     ["pretrain --axis composition {base}",
      "finetune --init b.pt --kl k3_loss --train-on mix {grpo}",
-     "finetune --init b.pt --out g.pt --steps 3 --prompts-per-step 4 --train-on edge",  # silent
+     "finetune --init b.pt --out s.pt --steps 3 --prompts-per-step 4 --train-on edge",  # silent
      "evaluate --ckpt b.pt g.pt --prompts 4 --show 1 --samples 2"],
     ["pretrain --task both --axis length --share 0.25 --overlap 0.125 {base}",
      "finetune --init b.pt --method ppo --train-on mix --budget-rollouts 123456 --steps 2 {grpo}",
@@ -318,9 +318,10 @@ def test_every_axis_can_be_trained_and_evaluated(tmp_path, monkeypatch):
     tiny = "--steps 2 --batch-size 4 --eval-prompts 2 --layers 1 --width 16 --overlap 0.5"
     for task, axes in AXES.items():
         for axis in axes:
-            pretrain.main(["--task", task, "--axis", axis, *tiny.split(), "--out", "b.pt"])
+            pretrain.main(["--task", task, "--axis", axis, *tiny.split(), "--out", "b.pt",
+                           "--overwrite"])
             finetune.main("--init b.pt --train-on mix --steps 2 --prompts-per-step 2 --group-size 2"
-                          " --eval-prompts 2 --out g.pt".split())
+                          " --eval-prompts 2 --out g.pt --overwrite".split())
             args = load_checkpoint("g.pt")[1]["args"]
             assert (args["task"], args["axis"]) == (task, axis)
             evaluate.main(["--ckpt", "b.pt", "g.pt", "--prompts", "3"])

@@ -829,7 +829,7 @@ def test_the_seed_of_a_run_is_that_of_its_problems_and_samples(base, tmp_path):
     for seed in ("3", "3", "4"):
         out = str(tmp_path / "o.pt")
         finetune.main(["--init", base, "--steps", "1", "--prompts-per-step", "4", "--eval-prompts",
-                       "4", "--seed", seed, "--out", out])
+                       "4", "--seed", seed, "--out", out, "--overwrite"])
         states.append(load_checkpoint(out)[1]["method"])
     first, again, other = states
     assert first["numpy"] == again["numpy"] != other["numpy"]
