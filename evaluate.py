@@ -32,16 +32,16 @@ def build_parser(argv=()):  # called like that of finetune.py, which looks into 
     add("--task", choices=[*TASKS, "both"], help="task family (default: the first checkpoint's)")
     add("--axis", choices=sorted({axis for axes in AXES.values() for axis in axes}),
         help="axis (default: the first checkpoint's)")
-    add("--prompts", type=cli.count, default=256, metavar="N", help="evaluation prompts per cell")
+    add("--prompts", type=cli.size, default=256, metavar="N", help="evaluation prompts per cell")
     add("--by-mass", nargs="+", choices=SPLITS, default=[],
         help="in these splits more: 4,096 a cell where the base's mass is below 0.05, and 20,000 "
              "where it is below 1e-4")
-    add("--temperature", type=cli.nonnegative, default=1.0, help="of sampling; 0 is greedy")
-    add("--cold", type=cli.nonnegative, nargs="*", default=[0.7, 0.5, 0.3, 0.0], metavar="T",
+    add("--temperature", type=cli.greedy_too, default=1.0, help="of sampling; 0 is greedy")
+    add("--cold", type=cli.greedy_too, nargs="*", default=[0.7, 0.5, 0.3, 0.0], metavar="T",
         help="the base again at these: what cold sampling alone would buy; without a number: none")
-    add("--samples", type=cli.natural, default=0, metavar="N",
+    add("--samples", type=cli.number(int, 0, 65_536), default=0, metavar="N",
         help="also sample N completions a prompt: unbiased pass@k beside the exact one")
-    add("--show", type=cli.natural, default=0, metavar="N",
+    add("--show", type=cli.number(int, 0, 1000), default=0, metavar="N",
         help="show N problems per split: each token with every model's probability of it")
     add("--per-step", action="store_true",
         help="also the probability of each written step, after right steps and after an error")
@@ -53,7 +53,7 @@ def build_parser(argv=()):  # called like that of finetune.py, which looks into 
     add("--csv", metavar="FILE", help="write every prompt's log mass")
     add("--json", metavar="FILE", help="write the tables, and every prompt's log mass")
     cli.add_overwrite_flag(p)
-    add("--seed", type=cli.natural, default=0, help="seed of what is sampled")
+    add("--seed", type=cli.seed, default=0, help="seed of what is sampled")
     cli.add_device_flags(p)
     return p
 

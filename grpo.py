@@ -111,18 +111,18 @@ class Group:
 class GRPO(Method):
     """The group's mean and std in place of a critic."""
     paper = "2402.03300"
-    prompts_per_step = knob(32, "prompts per step", low=1)
-    group_size = knob(16, "completions per prompt", low=2)
+    prompts_per_step = knob(32, "prompts per step", low=1, high=65_536)
+    group_size = knob(16, "completions per prompt", low=2, high=65_536)
     cells = knob("mixed", "a step's prompts: of all cells, or of one", choices=("mixed", "one"))
     reward = knob("trace", "; ".join(f"{k}: {v}" for k, v in REWARDS.items()), choices=REWARDS)
-    temperature = knob(1.0, "of the rollouts, and of every log-probability", above=0)
+    temperature = knob(1.0, "of the rollouts, and of every log-probability", low=0.01, high=100)
     scale = knob("std", "divide advantages by the group's std, or not", choices=("std", "none"))
     clip_low = knob(0.2, "the ratio is clipped below 1 - this", low=0, high=1)
     clip_high = knob(0.2, "and above 1 + this", low=0)
     aggregate = knob("sequence", "tokens to one loss", choices=("sequence", "token", "constant"))
     kl = knob("none", "pull to the reference", choices=("none", "k1_reward", "k3_loss"))
     beta = knob(0.1, "strength of that pull", low=0)
-    epochs = knob(1, "updates on each batch of rollouts", low=1)
+    epochs = knob(1, "updates on each batch of rollouts", low=1, high=1000)
     drop_zero_variance = knob(False, "leave groups with equal rewards out of the loss's mean")
 
     def step(self, optimizer):

@@ -221,22 +221,21 @@ def build_parser(argv=()):  # called like that of finetune.py, which looks into 
     add("--steps", type=cli.count, default=1000, help="training steps")
     add("--until", type=cli.share, help="stop early once the mean exact mass reaches this")
     add("--until-split", choices=SPLITS, default="id", help="of these cells")
-    add("--batch-size", type=cli.count, default=64, help="problems per step")
+    add("--batch-size", type=cli.size, default=64, help="problems per step")
     add("--optimizer", choices=["muon", "adamw"], default="muon",
         help="muon: Muon on matrices, AdamW on embeddings")
-    add("--lr", type=cli.positive,
+    add("--lr", type=cli.learning_rate,
         help="learning rate (default: 0.01; where there is graph 0.005, which makes its sudden "
              "jump come sooner)")
-    add("--weight-decay", type=cli.nonnegative, default=0.0, help="decoupled weight decay")
+    add("--weight-decay", type=cli.number(float, 0, 10), default=0.0, help="decoupled weight decay")
     add("--warmup", type=cli.natural, default=20, help="steps of linear warm-up")
     add("--decay", type=cli.share, default=1.0,
         help="share of steps, at the end, of linear decay to zero")
     add("--init", metavar="CKPT",
         help="start from these weights, and with their sizes, instead of from scratch")
-    add("--layers", type=cli.count, default=2, help="blocks")
-    add("--heads", type=cli.count, default=4, help="attention heads")
-    add("--width", type=cli.count, default=64, help="embedding width")
-    add("--context", type=cli.count, default=96, help="longest prompt + solution, in tokens")
+    cli.add_size_flags(p)
+    add("--context", type=cli.number(int, 1, 4096), default=96,
+        help="longest prompt + solution, in tokens")
     add("--position", choices=["rope", "learned", "nope"], default="rope", help="position encoding")
     add("--untied", action="store_true", help="separate unembedding matrix")
     add("--out", default="runs/base.pt", metavar="FILE",
@@ -257,11 +256,13 @@ def check(args):
         raise cli.CommandError(f"--until {args.until}: needs the mass measured along the way, so "
                                "--eval-every of at least 1")
     try:
-        return names, GPTConfig(len(VOCAB), args.context, args.layers, args.heads, args.width,
-                                args.position, not args.untied)
+        config = GPTConfig(len(VOCAB), args.context, args.layers, args.heads, args.width,
+                           args.position, not args.untied)
     except ValueError as error:
         where = f"--width {args.width} --heads {args.heads}"
         raise cli.CommandError(f"{where}: {error}") from None
+    cli.check_memory(config)
+    return names, config
 
 
 def check_noise(args, names):

@@ -37,9 +37,10 @@ def build_parser():
     add("--only", metavar="TEXT", nargs="+",
         help="only runs whose name contains all of these words, such as 'overlap 0.1', and what "
              "they need")
-    add("--seeds", type=cli.count, default=1, help="how many; from 2 on there are intervals")
-    add("--first-seed", type=cli.natural, default=0, help="the first of them")
-    add("--jobs", type=cli.count, default=min(2, os.cpu_count() or 1),
+    add("--seeds", type=cli.number(int, 1, 1000), default=1,
+        help="how many; from 2 on there are intervals")
+    add("--first-seed", type=cli.seed, default=0, help="the first of them")
+    add("--jobs", type=cli.number(int, 1, 1024), default=min(2, os.cpu_count() or 1),
         help="processes at once, one thread each")
     add("--scheduler", metavar="tcp://HOST:8786",
         help="run on the workers of this Dask scheduler instead, as many at once as they have "
@@ -62,9 +63,10 @@ def build_parser():
         help="steps of GRPO")
     add("--law-steps", type=cli.count, default=DEFAULTS["law_steps"], metavar="N",
         help="steps of GRPO where it should come to its end")
-    add("--oracle-problems", type=cli.count, default=DEFAULTS["oracle_problems"], metavar="N",
+    add("--oracle-problems", type=cli.number(int, 1, 64_000_000), metavar="N",
+        default=DEFAULTS["oracle_problems"],
         help="clean edge problems that the oracle gets at most")
-    add("--prompts", type=cli.count, default=256, metavar="N", help="evaluation prompts per cell")
+    add("--prompts", type=cli.size, default=256, metavar="N", help="evaluation prompts per cell")
     add("--out", default="runs/study", metavar="DIR", help="where runs are kept")
     add("--device", choices=["auto", "cpu", "cuda", "mps"], default="cpu", help="where to compute")
     return p

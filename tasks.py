@@ -69,7 +69,7 @@ KIND[SHADOW_DIGIT0:SHADOW_DIGIT0 + 10] = SHADOW_DIGIT0
 KIND[NODE0:OP0] = NODE0
 
 _LONGEST_FIRST = sorted(VOCAB, key=len, reverse=True)
-_TOKEN = re.compile("|".join(map(re.escape, _LONGEST_FIRST)) + r"|\s+|.", re.S)
+_TOKEN = re.compile("|".join(map(re.escape, _LONGEST_FIRST)) + r"|\[\S*?\]|\s+|.", re.S)
 # Neighbours of one of these kinds are written without a space.
 _GLUED = [set(DIGITS + SHADOW_DIGITS), set(OPERATIONS), {">"}]
 
@@ -83,6 +83,8 @@ def encode(text):
     """
     tokens = [token for token in _TOKEN.findall(text) if not token.isspace()]
     for token in tokens:
+        if token not in ID and token[-1] == "]":
+            raise ValueError(f"{token[:14]!r} is not one of {''.join(OPERATIONS)}")
         if token not in ID:
             raise ValueError(f"{token!r} is not in the vocabulary (python tasks.py shows what is)")
     return [ID[token] for token in tokens]
@@ -525,8 +527,8 @@ class Arithmetic(Task):
         if not (L >= 2 and d >= 1
                 and (prompts[:, 0] == BOS).all() and (prompts[:, -1] == EQUALS).all()
                 and (symbols >= DIGIT0).all() and (symbols < NODE0).all() and (ops >= 0).all()):
-            raise ValueError("arithmetic expects <bos>, at least 2 digits, at least 1 operation, "
-                             "=, such as '3141 [+1][rev] ='")
+            raise ValueError("arithmetic expects 2 or more digits, operations: "
+                             "'3141 [+1][rev] ='")
         zero = np.where(symbols >= SHADOW_DIGIT0, SHADOW_DIGIT0, DIGIT0)
         return symbols - zero, zero, ops
 
@@ -663,8 +665,7 @@ class Graph(Task):
             framed = (prompts == self.written(sources, targets, start, d)).all()
             if framed and (nodes >= NODE0).all() and (nodes < OP0).all():
                 return sources, targets, start, d
-        raise ValueError("graph expects <bos>, E times `; u v`, =, d times `>`, the start, =, "
-                         "such as '; a b ; b c = >> a ='")
+        raise ValueError("graph expects edges, =, hops, where to start: '; a b ; b c = >> a ='")
 
     def belongs(self, parsed, cell):
         sources, targets, _, d = parsed
@@ -736,20 +737,30 @@ def cell_key(task, cell):
 
 
 def family_of(prompt):
-    """Name of the family whose problem prompt [P] is (token ids). ValueError, of one line that says
-    what each family expects, if there is none.
+    """Name of the family whose problem prompt [P] is (token ids). If there is none, the ValueError
+    is that of the one family whose symbols these all are, or says that there is none.
 
     >>> family_of(encode("<bos> ; a b ; b c = >> a ="))
     'graph'
     """
-    expected = []
+    meant = []
     for task in TASKS.values():
         try:
             task.parse(np.array([prompt], dtype=np.int64))
             return task.name
         except ValueError as error:
-            expected.append(str(error))
-    raise ValueError("a problem of no family: " + "; ".join(expected))
+            if set(KIND[prompt]) <= symbols(task):
+                meant.append(str(error))
+    if len(meant) == 1:
+        raise ValueError(meant[0])
+    raise ValueError(f"no problem of {' or '.join(TASKS)} (python tasks.py shows some)")
+
+
+def symbols(task):
+    """The kinds of symbols that a family's prompts are written in."""
+    cells = {cell for splits in task.axes.values() for cell in splits["id"]}
+    rng = np.random.default_rng(0)
+    return {kind for cell in cells for kind in KIND[task.sample(cell, 100, rng).prompts].flat}
 
 
 # --------------------------------------------------------------------------------------- to look at

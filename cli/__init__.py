@@ -1,6 +1,7 @@
 """cli: what scripts and methods need at their edges. No idea is in here; read it last.
 
     flags.py      flags, one-line errors, devices, what a resumed run keeps
+    memory.py     how much there is, and running out of it
     methods.py    knobs, and the part of a method that is not the algorithm
     restore.py    what a resumed run's checkpoint must hold
     outputs.py    what may be written, and by whom
@@ -11,10 +12,12 @@
 """
 from cli import early, ranks  # early before anything that takes long to import
 from cli.flags import (MAY_DIFFER, WIDTH, CommandError, Parser, add_device_flags,
-                       add_overwrite_flag, add_run_flags, add_speed_flags, add_task_flags,
-                       arguments, check_alike, check_context, command, count, did_you_mean,
-                       families, flag, fold, keep_freed_memory, natural, nonnegative, number,
-                       parse, positive, resumed, script, set_device, share)
+                       add_overwrite_flag, add_run_flags, add_size_flags, add_speed_flags,
+                       add_task_flags, arguments, check_alike, check_context, check_memory,
+                       command, count, did_you_mean, families, flag, fold, greedy_too,
+                       learning_rate, natural, nonnegative, number, parse, positive, resumed,
+                       script, seed, set_device, share, size, temperature)
+from cli.memory import keep_freed_memory
 from cli.methods import Method, add_knobs, knob, knobs
 from cli.outputs import (check_place, check_writable, kept_path, lock, log_path, own_results,
                          table_text, write_text)

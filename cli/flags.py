@@ -1,11 +1,12 @@
 """Flags, one-line errors, devices, and what a resumed run keeps."""
 import argparse
-import ctypes
 import difflib
 import functools
 import os
 import shlex
 import sys
+from argparse import ArgumentTypeError
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ import torch
 import tasks
 import cli.ranks as ranks
 from cli.early import restore_ctrl_c
+from cli.memory import keep_freed_memory, limit_memory, machine_memory, out_of_memory
 from cli.restore import check_run
 from model import CheckpointError, load_checkpoint
 
@@ -40,7 +42,33 @@ class Parser(argparse.ArgumentParser):
             options["help"] += f" (default {shown})"
         return super().add_argument(*names, **options)
 
+    def parse_known_args(self, args=None, namespace=None):
+        self.check_words(arguments(args))
+        return super().parse_known_args(args, namespace)
+
+    def check_words(self, words):
+        """CommandError for what argparse takes amiss: a value that is empty, or --; a list that is
+        given twice, of which it would keep the second."""
+        given = [word.partition("=") for word in words]
+        for i, (name, equals, value) in enumerate(given):
+            if not name:
+                before = words[i - 1] if i else ""
+                raise CommandError(f"{before} {words[i]!r}: is empty; leave it out, or give it a "
+                                   "value")
+            if name[:2] == "--" and equals and value in ("", "--"):
+                raise CommandError(f"{shown(name)}={value}: is empty; leave it out, or give it a "
+                                   "value")
+        names = [name for name, _, _ in given]
+        for action in self._actions:
+            twice = sum(names.count(option) for option in action.option_strings) > 1
+            if twice and action.nargs in ("+", "*"):
+                raise CommandError(f"{action.option_strings[0]}: is given twice; give it once, "
+                                   "with all of its values")
+
     def error(self, message):
+        flag, _, problem = message.removeprefix("argument ").partition(": ")
+        if ": must be " in problem:  # of a number: the flag and its value, as they were typed
+            raise CommandError(f"{flag} {problem}")
         words = message.split()
         if words[:2] == ["unrecognized", "arguments:"]:
             known = [name for action in self._actions for name in action.option_strings]
@@ -60,12 +88,23 @@ def did_you_mean(word, known):
     return f"; is it {close[0]}?" if close else ""
 
 
+# What makes each script lighter, said when it has run out of memory.
+LIGHTER = {
+    "pretrain.py": "--batch-size, --eval-prompts, --width or --layers",
+    "finetune.py": "--prompts-per-step, --group-size or --eval-prompts, or set --micro-batch",
+    "evaluate.py": "--prompts or --samples",
+    "bench.py": "--prompts, --group-size, --width or --layers",
+    "study.py": "--jobs or --prompts",
+}
+
+
 def script(main):
     """Make `main(argv=None)` a command: what the user can mend is one line on stderr and exit
     status 2."""
     @functools.wraps(main)
     def wrapped(argv=None):
         restore_ctrl_c()
+        name = os.path.basename(main.__code__.co_filename)
         for stream in (sys.stdout, sys.stderr):  # without UTF-8, ? stands for what cannot be shown
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="replace")
@@ -83,6 +122,11 @@ def script(main):
             raise SystemExit(0) from None
         except OSError as error:
             message = f"{error.filename or 'file system'}: {error.strerror}"
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            message = f"out of memory; lower {LIGHTER.get(name, 'the sizes')}"
+        message = " ".join(message.split())  # one line, whatever a file is called
         if ranks.says_why():
             print(f"{name}: error: {message}", file=sys.stderr, flush=True)
         raise SystemExit(2)
@@ -91,32 +135,73 @@ def script(main):
 
 # ------------------------------------------------------------------------------ types of flags
 
-def number(kind, low=None, high=None, above=None):
-    """An argparse type: an int or float of at least low, or above that, and at most high; the error
-    says what is allowed."""
-    limits = [f"of at least {low}"] if low is not None else []
-    limits += [f"above {above}"] if above is not None else []
-    limits += [f"at most {high}"] if high is not None else []
-    allowed = ("a whole number " if kind is int else "a number ") + " and ".join(limits)
+@dataclass(frozen=True)
+class number:
+    """An argparse type: an int or float from low, or above that, to high; or 0 all the same.
 
-    def convert(text):
+    Every number has a range, so that no slip of a finger hangs or overflows. What is not said is a
+    million; a float that may be infinite has high=math.inf.
+
+    >>> number(int, 8, 4096)("64"), number(float, 0.01, 100, or_zero=True)("0")
+    (64, 0.0)
+    """
+    kind: type
+    low: float | None = None
+    high: float = 1_000_000
+    above: float | None = None
+    or_zero: bool = False
+
+    def __call__(self, text):
         try:
-            value = kind(text)
+            value = self.kind(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not {allowed.strip()}") from None
-        too_small = low is not None and value < low or above is not None and value <= above
-        too_large = high is not None and value > high
-        if too_small or too_large or value != value:  # the last catches nan
-            raise argparse.ArgumentTypeError(f"{text} is not {allowed.strip()}")
+            what = "a whole number " if self.kind is int else "a number "
+            raise ArgumentTypeError(f"{shown(text)!r}: must be {what}{self.range()}") from None
+        if not self.allows(value):
+            raise ArgumentTypeError(f"{shown(text)}: must be {self.range()}")
         return value
-    return convert
+
+    def allows(self, value):
+        if self.or_zero and value == 0:
+            return True
+        if self.above is not None:
+            return self.above < value <= self.high
+        return self.least() <= value <= self.high  # what is not a number is in no range
+
+    def least(self):
+        return -self.high if self.low is None else self.low
+
+    def range(self):
+        """What is allowed, in words."""
+        zero = "0, or " if self.or_zero else ""
+        if self.above is not None:
+            return f"{zero}above {self.above} and at most {self.high}"
+        return f"{zero}between {self.least()} and {self.high}"
 
 
-count = number(int, 1)               # 1, 2, ...
-natural = number(int, 0)             # 0, 1, ...
-share = number(float, 0, 1)          # a probability
+def shown(text, width=40):
+    """A value as an error shows it, however long it is."""
+    return text if len(text) <= width else text[:width - 3] + "..."
+
+
+count = number(int, 1)                          # 1, 2, ...
+natural = number(int, 0)                        # 0, 1, ...
+size = number(int, 1, 65_536)                   # how many there are at once: prompts, samples
+seed = number(int, 0, 2 ** 32 - 1)
+share = number(float, 0, 1)                     # a probability
 positive = number(float, above=0)
 nonnegative = number(float, 0)
+learning_rate = number(float, above=0, high=10)
+temperature = number(float, 0.01, 100)          # far from where a logit divided by it overflows
+greedy_too = number(float, 0.01, 100, or_zero=True)
+
+
+def add_size_flags(parser):
+    """The sizes of a new model, with those of the reference work by default."""
+    add = parser.add_argument
+    add("--layers", type=number(int, 1, 128), default=2, help="blocks")
+    add("--heads", type=number(int, 1, 256), default=4, help="attention heads")
+    add("--width", type=number(int, 8, 4096), default=64, help="embedding width")
 
 
 def add_task_flags(parser, task=None, axis=None, whose=None):
@@ -131,7 +216,7 @@ def add_task_flags(parser, task=None, axis=None, whose=None):
 def add_run_flags(parser, eval_every, log_every):
     """The flags that every training script has in common."""
     add = parser.add_argument
-    add("--seed", type=natural, default=0, help="seed of weights, data and sampling")
+    add("--seed", type=seed, default=0, help="seed of weights, data and sampling")
     add("--resume", nargs="?", const=True, metavar="CKPT",
         help="continue the run saved in CKPT (default: --out) with its own flags; bit for bit at "
              "the same --threads")
@@ -139,7 +224,7 @@ def add_run_flags(parser, eval_every, log_every):
     add("--save-every", type=count, default=100, metavar="N", help="save every N steps")
     add("--eval-every", type=natural, default=eval_every, metavar="N",
         help="measure exact mass every N steps; 0: at the end only")
-    add("--eval-prompts", type=count, default=64, metavar="N", help="prompts per cell for that")
+    add("--eval-prompts", type=size, default=64, metavar="N", help="prompts per cell for that")
     add("--log-every", type=count, default=log_every, metavar="N",
         help="print a line every N steps (the CSV has every step)")
     add_device_flags(parser)
@@ -154,7 +239,7 @@ def add_overwrite_flag(parser):
 def add_device_flags(parser, threads=1):
     parser.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="cpu",
                         help="where to compute; auto takes a GPU if there is one")
-    parser.add_argument("--threads", type=natural, default=threads, metavar="N",
+    parser.add_argument("--threads", type=number(int, 0, 256), default=threads, metavar="N",
                         help="CPU threads; models this small gain little from a second one, and "
                              "lose much on a busy machine; 0: torch's choice (another number "
                              "changes the last bits)")
@@ -168,24 +253,11 @@ def add_speed_flags(parser):
                              "coarser log-probs")
 
 
-def keep_freed_memory():
-    """Have the C library keep what is freed, instead of giving it back and faulting it in again.
-
-    Every step allocates the same large tensors. A GRPO step takes 13 to 16 % less with this on
-    Linux (glibc); elsewhere it does nothing.
-    """
-    try:
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):
-        return
-    M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-    mallopt(M_MMAP_THRESHOLD, 32 * 1024 ** 2)
-    mallopt(M_TRIM_THRESHOLD, 2 ** 31 - 1)
-
-
 def set_device(args):
     """torch.device of --device, after setting --threads."""
     keep_freed_memory()
+    if args.device == "cpu":  # a GPU's driver reserves more than there is
+        limit_memory()
     if args.threads:
         torch.set_num_threads(args.threads)
     there = ["cuda"] if torch.cuda.is_available() else []
@@ -214,11 +286,11 @@ def resumed(argv, out):
     the script's default --out."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--resume", nargs="?", const=True)
-    first.add_argument("--out", default=out)
+    first.add_argument("--out", nargs="?", default=out)
     given, _ = first.parse_known_args(argv)
-    if not given.resume:
-        return None
     path = given.out if given.resume is True else given.resume
+    if not path:
+        return None
     model, extra = load_checkpoint(path)
     if isinstance(extra.get("script"), str):  # or it is another program's, which `parse` says
         check_run(path, model, extra)
@@ -350,6 +422,17 @@ def check_context(where, context, names, axis, known=len(tasks.VOCAB)):
         if last >= known:
             raise CommandError(f"{where}: knows the first {known} tokens only, and {name} also has "
                                f"{tasks.VOCAB[last]}")
+
+
+def check_memory(config):
+    """Raise CommandError before the work if a model of this GPTConfig cannot be trained here:
+    weights, gradients and two averages of them, four bytes each."""
+    weights = 12 * config.n_layer * config.n_embd ** 2
+    need, there = 16 * weights, machine_memory()
+    if need > there:
+        raise CommandError(f"--layers {config.n_layer} --width {config.n_embd}: to train "
+                           f"{weights / 1e9:.1f} billion weights takes {need / 1e9:.0f} GB, and "
+                           f"there are {there / 1e9:.0f}; lower one of the two")
 
 
 def check_alike(where, theirs, ours):

@@ -25,7 +25,7 @@ class knob:
     help: str
     low: float | None = None      # the least value allowed
     above: float | None = None    # or: only more than this
-    high: float | None = None     # the largest
+    high: float | None = None     # the largest; a million if it is not said
     choices: object = None        # or: one of these
     metavar: str | None = None
     kind: type | None = None      # int, float, bool or str; that of the default, if not given
@@ -43,7 +43,8 @@ class knob:
             return {"choices": list(self.choices)}
         if self.kind is str:
             return {"metavar": self.metavar}
-        return {"type": number(self.kind, self.low, self.high, self.above)}
+        high = {} if self.high is None else {"high": self.high}
+        return {"type": number(self.kind, self.low, above=self.above, **high)}
 
 
 def knobs(method):
@@ -82,10 +83,11 @@ def misfit(own):
         return "" if value in own.choices else f"is not one of {', '.join(own.choices)}"
     if own.kind is bool:
         return "" if isinstance(value, bool) else "is not True or False"
+    allowed = own.options().get("type", str)
     try:
-        own.options().get("type", str)(str(value))
-    except argparse.ArgumentTypeError as error:
-        return str(error)
+        allowed(str(value))
+    except argparse.ArgumentTypeError:
+        return f"must be {allowed.range()}"
     return ""
 
 
@@ -95,10 +97,10 @@ class Method:
     paper = ""    # where the method is from
     columns = ()  # numbers of its own, for the CSV and the log line
 
-    lr = knob(1e-3, "AdamW's learning rate", above=0)
+    lr = knob(1e-3, "AdamW's learning rate", above=0, high=10)
     max_grad_norm = knob(1.0, "clip the gradient's norm to this", above=0)
     budget_rollouts = knob(0, "end with the step in which this many completions are sampled, if "
-                           "--steps does not end it before; 0: never", low=0)
+                           "--steps does not end it before; 0: never", low=0, high=10 ** 12)
     micro_batch = knob(0, "prompts per pass through the model: a third more work, less memory; 0: "
                        "all", low=0)
 

@@ -74,6 +74,11 @@ def seconds(function, repeats, device):
     return statistics.median(times[3:])
 
 
+def note(what):
+    """Say on stderr what is being timed, for it takes a while."""
+    print(f"timing {what}", file=sys.stderr, flush=True)
+
+
 def flops_per_token(config, context):
     """Floating-point operations of one token's forward pass, with `context` positions attended to
     on average."""
@@ -187,17 +192,16 @@ def build_parser():
         help="also time the nanoGPT recipe (AdamW) to the same mass, at three learning rates")
     add("--scaling", action="store_true",
         help="also time GRPO steps at other depths, group sizes and widths")
-    add("--repeats", type=cli.count, default=11, help="timed repetitions; the median counts")
+    add("--repeats", type=cli.number(int, 1, 1000), default=11,
+        help="timed repetitions; the median counts")
     add("--target", type=cli.share, default=0.99,
         help="exact id mass that pretraining is timed to")
     add("--small", action="store_true",
         help="a tenth of the work, to see that everything runs; no figure means anything")
-    add("--layers", type=cli.count, default=2, help="blocks")
-    add("--heads", type=cli.count, default=4, help="attention heads")
-    add("--width", type=cli.count, default=64, help="embedding width")
-    add("--prompts", type=cli.count, default=32, help="prompts per step")
-    add("--group-size", type=cli.count, default=16, help="samples per prompt")
-    add("--seed", type=cli.natural, default=0, help="seed of the weights")
+    cli.add_size_flags(p)
+    add("--prompts", type=cli.size, default=32, help="prompts per step")
+    add("--group-size", type=cli.size, default=16, help="samples per prompt")
+    add("--seed", type=cli.seed, default=0, help="seed of the weights")
     cli.add_device_flags(p, threads=0)
     cli.add_speed_flags(p)
     return p
@@ -210,6 +214,8 @@ def measure(args, device):
         config = GPTConfig(len(VOCAB), n_layer=args.layers, n_head=args.heads, n_embd=args.width)
     except ValueError as error:
         raise cli.CommandError(f"--width {args.width} --heads {args.heads}: {error}") from None
+    cli.check_memory(config)
+    note("the reference work")
     task, new, rows = TASKS["arithmetic"], 4 if args.small else NEW, args.prompts * args.group_size
     peak = matmul_peak(args, device)
     context = task.prompt_len(CELL) + new / 2   # a token's mean number of predecessors
@@ -293,6 +299,7 @@ def recipes(args, ours):
 def scaling(args, device):
     """Seconds of a GRPO step as one size changes: {name: [(value, seconds)]}."""
     def step_seconds(depth=3, group_size=16, width=64):
+        note(f"a step at depth {depth}, group size {group_size}, width {width}")
         model = GPT(GPTConfig(len(VOCAB), n_embd=width)).to(device)
         method = GRPO(model, model, [("arithmetic", Cell(depth, 4))], reward="random",
                       group_size=2 if args.small else group_size)
@@ -326,8 +333,10 @@ def main(argv=None):
     result = {"device": name, "threads": torch.get_num_threads(), "torch": torch.__version__,
               **measure(args, device)}
     if (args.layers, args.width) == (2, 64):
+        note("real runs")
         result.update(whole_runs(args, device))
     if device.type == "cpu" and (args.layers, args.width) == (2, 64):
+        note("pretraining to quality")
         result.update(seconds_to_quality(args))
     if args.scaling:
         result["scaling"] = scaling(args, device)

@@ -14,7 +14,6 @@ an arm does not have, such as the group size of a base, is empty in the CSV and 
 import csv
 import math
 import os
-import zipfile
 from dataclasses import dataclass, field, fields
 
 import numpy as np
@@ -123,11 +122,15 @@ FLOATS = {"overlap", "noise", "beta", "temperature", "seconds", "base", "tuned",
 
 
 def parsed(column, text):
-    """A cell of the CSV as Python has it; None for an empty number."""
+    """A cell of the CSV as Python has it; None for an empty number. ValueError or OverflowError if
+    it is none."""
     if column in INTEGERS:
         return int(float(text)) if text else None
     if column in FLOATS:
-        return float(text) if text else None
+        value = float(text) if text else None
+        if value is not None and not math.isfinite(value):
+            raise ValueError(f"{column} is {text}")
+        return value
     return text
 
 
@@ -165,12 +168,16 @@ def read(folder):
             cells = run.masses.setdefault((row["arm"], row["split"]), {})
             cells[row["cell"]] = masses.pop(key).astype(np.float64)
         take_tokens(runs, masses)
-    except (ValueError, TypeError, AttributeError) as error:
-        if isinstance(error, CommandError):
-            raise
+    except CommandError:
+        raise
+    except (ValueError, TypeError, OverflowError) as error:
         raise CommandError(f"{table}: is damaged ({error}); {remedy}") from None
     if masses:
         raise CommandError(f"{table}: has no row of {min(masses)}, which masses.npz has; {remedy}")
+    for run in runs.values():
+        if not is_whole(run):
+            raise CommandError(f"{table}: lacks rows of {run.chain}: not every arm stands beside a "
+                               f"base with the same prompts; {remedy}")
     if os.path.exists(steps_table):
         add_steps(runs, read_csv(steps_table, STEP_COLUMNS, remedy), steps_table, remedy)
     mark_tripwires(runs.values())
@@ -179,6 +186,13 @@ def read(folder):
 
 def new_run(question, row):
     return Run(question, **{column: parsed(column, row[column]) for column in RUN_COLUMNS})
+
+
+def is_whole(run):
+    """Whether every arm has the prompts of a base, cell by cell and split by split."""
+    sizes = {(arm, split): {cell: len(masses) for cell, masses in cells.items()}
+             for (arm, split), cells in run.masses.items()}
+    return bool(sizes) and all(sizes.get((BASE, split)) == its for (_, split), its in sizes.items())
 
 
 def take_tokens(runs, arrays):
@@ -205,7 +219,7 @@ def add_steps(runs, rows, path, remedy):
     for row in rows:
         try:
             values = {column: parsed(column, row[column]) for column in STEP_COLUMNS}
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise CommandError(f"{path}: is damaged ({error}); {remedy}") from None
         if row["chain"] in of_chain:
             of_chain[row["chain"]].steps.append(values)
@@ -237,9 +251,15 @@ def read_masses(path, remedy):
         raise CommandError(f"{path}: is not there; {remedy}")
     try:
         with np.load(path) as arrays:
-            return dict(arrays)
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise CommandError(f"{path}: is damaged ({error}); {remedy}") from None
+            masses = dict(arrays)
+    except Exception:  # np.load raises a dozen types for damaged or foreign files
+        raise CommandError(f"{path}: is damaged, or no file of arrays; {remedy}") from None
+    for key, values in masses.items():
+        ndim = 2 if key.endswith("|tokens") else 1
+        floats = values.ndim == ndim and values.size and values.dtype.kind == "f"
+        if not floats or not (values < 1e-3).all():   # of probabilities, and their rounding
+            raise CommandError(f"{path}: its {key} is no list of log masses; {remedy}")
+    return masses
 
 
 def mark_tripwires(runs):

@@ -51,8 +51,8 @@ def is_done(job):
     try:
         with open(job.out, encoding="utf-8") as file:
             return same_flags(job, json.load(file)["args"])
-    except (ValueError, KeyError):
-        return False
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return False   # damaged: it is made again
 
 
 def is_stale(job):
@@ -243,9 +243,20 @@ def collect(jobs):
 
 
 def runs_of(job):
-    """The Runs of one evaluation: one per task that the chain was evaluated on."""
-    with open(job.out, encoding="utf-8") as file:
-        result = json.load(file)
+    """The Runs of one evaluation: one per task that the chain was evaluated on. CommandError if its
+    file does not hold them."""
+    try:
+        with open(job.out, encoding="utf-8") as file:
+            return runs_in(json.load(file), job)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        if isinstance(error, (cli.CommandError, CheckpointError)):
+            raise
+        raise cli.CommandError(f"{job.out}: is damaged ({type(error).__name__}: {error}); delete "
+                               "it, and it is made again") from None
+
+
+def runs_in(result, job):
+    """The Runs of what evaluate.py has written of a job."""
     arms = {name_of(path): arm_of(path) for path in result["args"]["ckpt"]}
     base = arms[name_of(result["args"]["ckpt"][0])]
     models = dict.fromkeys(row["model"] for row in result["prompts"])

@@ -3,6 +3,7 @@ evaluate.py prints with it is in test_evaluate.py, whole runs are in test_script
 import argparse
 import csv
 import itertools
+import math
 import os
 import shlex
 import signal
@@ -23,22 +24,31 @@ from tasks import VOCAB, Cell
 
 @pytest.mark.parametrize("kind,text,value", [
     (cli.count, "3", 3), (cli.natural, "0", 0), (cli.share, "0", 0.0), (cli.share, "1", 1.0),
-    (cli.positive, "1e-9", 1e-9), (cli.nonnegative, "0", 0.0), (number(float), "-2.5", -2.5)])
+    (cli.positive, "1e-9", 1e-9), (cli.nonnegative, "0", 0.0), (number(float), "-2.5", -2.5),
+    (cli.greedy_too, "0", 0.0), (number(float, 1, math.inf), "inf", math.inf)])
 def test_a_number_that_is_allowed(kind, text, value):
     assert kind(text) == value and type(kind(text)) is type(value)
 
 
 @pytest.mark.parametrize("kind,text,message", [
-    (cli.count, "0", "0 is not a whole number of at least 1"),
-    (cli.count, "1.5", "'1.5' is not a whole number of at least 1"),
-    (cli.natural, "-1", "-1 is not a whole number of at least 0"),
-    (cli.share, "1.01", "1.01 is not a number of at least 0 and at most 1"),
-    (cli.share, "nan", "nan is not a number of at least 0 and at most 1"),
-    (cli.positive, "0", "0 is not a number above 0"),
-    (cli.nonnegative, "some", "'some' is not a number of at least 0"),
-    (number(int, high=4), "5", "5 is not a whole number at most 4"),
-    (number(float, above=0, high=1), "0", "0 is not a number above 0 and at most 1"),
-    (number(int), "x", "'x' is not a whole number")])
+    (cli.count, "0", "0: must be between 1 and 1000000"),
+    (cli.count, "1.5", "'1.5': must be a whole number between 1 and 1000000"),
+    (cli.count, "1000000000000", "1000000000000: must be between 1 and 1000000"),
+    (cli.count, "9" * 5000, f"'{'9' * 37}...': must be a whole number between 1 and 1000000"),
+    (cli.size, "65537", "65537: must be between 1 and 65536"),
+    (cli.natural, "-1", "-1: must be between 0 and 1000000"),
+    (cli.seed, "4294967296", "4294967296: must be between 0 and 4294967295"),
+    (cli.share, "1.01", "1.01: must be between 0 and 1"),
+    (cli.share, "nan", "nan: must be between 0 and 1"),
+    (cli.positive, "0", "0: must be above 0 and at most 1000000"),
+    (cli.positive, "inf", "inf: must be above 0 and at most 1000000"),
+    (cli.nonnegative, "some", "'some': must be a number between 0 and 1000000"),
+    (cli.nonnegative, "1e38", "1e38: must be between 0 and 1000000"),
+    (cli.learning_rate, "nan", "nan: must be above 0 and at most 10"),
+    (cli.greedy_too, "1e-9", "1e-9: must be 0, or between 0.01 and 100"),
+    (number(int, high=4), "5", "5: must be between -4 and 4"),
+    (number(float, high=math.inf), "nan", "nan: must be between -inf and inf"),
+    (number(int), "x", "'x': must be a whole number between -1000000 and 1000000")])
 def test_a_number_that_is_not_allowed_says_what_is(kind, text, message):
     with pytest.raises(argparse.ArgumentTypeError) as error:
         kind(text)
@@ -61,7 +71,7 @@ def parser_of(method=None):
     return p
 
 
-@pytest.mark.parametrize("argv", [["--step", "3"], ["--stpes", "3"], ["--steps", "0"], ["3"]])
+@pytest.mark.parametrize("argv", [["--step", "3"], ["--stpes", "3"], ["--steps"], ["3"]])
 def test_an_error_is_a_line_that_says_where_the_flags_are(argv):
     for method, where in ((None, "--help"), ("dapo", "--method dapo --help")):
         with pytest.raises(CommandError) as error:
@@ -183,6 +193,11 @@ def test_a_run_of_a_version_with_fewer_flags_is_refused(tmp_path):
      "test_cli.py: error: a.pt: no such checkpoint\n"),
     (OSError(28, "No space left on device", "b.pt"), 2,
      "test_cli.py: error: b.pt: No space left on device\n"),
+    (CommandError("two\nlines"), 2, "test_cli.py: error: two lines\n"),
+    (MemoryError(), 2, "test_cli.py: error: out of memory; lower the sizes\n"),
+    (torch.OutOfMemoryError("CUDA"), 2, "test_cli.py: error: out of memory; lower the sizes\n"),
+    (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes"), 2,
+     "test_cli.py: error: out of memory; lower the sizes\n"),
     (KeyboardInterrupt(), 130, "interrupted\n")])
 def test_what_a_user_can_mend_is_one_line(error, status, said, capsys):
     @cli.script
@@ -200,6 +215,45 @@ def test_a_fault_of_ours_keeps_its_traceback():
     assert main(["given"]) == ["given"]
     with pytest.raises(IndexError):
         main()
+
+    @cli.script
+    def broken(argv=None):
+        raise RuntimeError("shapes do not fit")
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        broken()
+
+
+def test_what_there_is_no_memory_for_is_refused_instead_of_killed():
+    """Many blocks that fit each, and not together: Linux grants them, and kills who uses them."""
+    code = """
+import cli, torch
+cli.memory.machine_memory = lambda: 2 ** 30
+def main(argv=None):
+    cli.memory.limit_memory()
+    held = [torch.empty(2 ** 25) for _ in range(20)]
+main.__code__ = main.__code__.replace(co_filename="finetune.py")
+cli.script(main)()"""
+    ran = subprocess.run([sys.executable, "-c", code], text=True, stdout=subprocess.PIPE,
+                         stderr=subprocess.PIPE)
+    assert ran.returncode == 2 and ran.stderr == (
+        "finetune.py: error: out of memory; lower --prompts-per-step, --group-size or "
+        "--eval-prompts, or set --micro-batch\n")
+
+
+def test_a_model_that_cannot_be_trained_here_is_refused_before_the_work(monkeypatch):
+    monkeypatch.setattr(cli.flags, "machine_memory", lambda: 1e9)
+    cli.check_memory(GPTConfig(n_layer=2, n_embd=1024))    # 25 million weights, 400 MB
+    with pytest.raises(CommandError, match="--layers 8 --width 1024: to train 0.1 billion weights "
+                                           "takes 2 GB, and there are 1; lower one of the two"):
+        cli.check_memory(GPTConfig(n_layer=8, n_embd=1024))
+
+
+@pytest.mark.parametrize("kind", [int, float])
+def test_a_knob_has_a_range_even_if_it_does_not_say_so(kind):
+    for bounds in ({}, {"low": 0}, {"above": 0}):
+        allowed = knob(kind(1), "help", **bounds).options()["type"]
+        assert allowed.high == 1_000_000 and not allowed.allows(1e38)
+        assert not allowed.allows(math.inf) and not allowed.allows(math.nan)
 
 
 def test_a_reader_who_goes_away_is_no_error():
@@ -316,16 +370,16 @@ def test_knobs_are_flags():
                     "names": "b", "depth": 3, "switch": True}
     assert "--width" not in parser.format_help() and "a depth (default 3)" in parser.format_help()
     assert not parser.parse_args(["--no-switch"]).switch
-    for argv, words in ((["--depth", "0"], "0 is not a whole number of at least 1"),
+    for argv, words in ((["--depth", "0"], "--depth 0: must be between 1 and 1000000"),
                         (["--names", "c"], "invalid choice: 'c'"), (["--width", "1"], "--width")):
         with pytest.raises(CommandError, match=words):
             parser.parse_args(argv)
 
 
 @pytest.mark.parametrize("body,words", [
-    ({"width": 2}, "width = 2: 2 is not a number"),
+    ({"width": 2}, "width = 2: must be between 0 and 1"),
     ({"names": "c"}, "names = 'c': is not one of a, b"),
-    ({"lr": 0}, "lr = 0: 0 is not a number above 0"),
+    ({"lr": 0}, "lr = 0: must be above 0 and at most 10"),
     ({"seed": knob(1, "taken")}, "its knob 'seed' is a flag already"),
     ({"on": knob("yes", "help", kind=bool)}, "on = 'yes': is not True or False")])
 def test_a_bad_knob_is_one_line(body, words):
@@ -449,12 +503,12 @@ def test_the_csv_is_cut_back_to_the_checkpoint(tmp_path):
 
 
 def test_a_line_keeps_what_matters_most_within_100_columns(tmp_path, capsys):
-    log = log_of(tmp_path / "x.pt", [], steps=123456789)
+    log = log_of(tmp_path / "x.pt", [], steps=1_000_000)
     for n in range(1, 40):
         parts = [f"part{i} {'9' * (n + i)}" for i in range(8)]
         log.print(987654321 // 8, parts)
         line, = capsys.readouterr().out.splitlines()
-        assert len(line) <= 100 and line.startswith("step 123456790/123456789  part0 9")
+        assert len(line) <= 100 and line.startswith("step 123456790/1000000  part0 9")
         assert "  eta " in line
         fits = [part for part in parts if part in line]
         assert line.index(fits[-1]) > 0 and parts[0] in line

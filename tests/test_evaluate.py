@@ -20,7 +20,7 @@ import measure
 from cli import tables
 from measure import eval_problems, exact_pass_at_k, log_mass, sampled, sampling_entropy
 from model import GPT, GPTConfig, load_checkpoint, save_checkpoint
-from tasks import AXES, SPLITS, TASKS, Cell, decode, encode
+from tasks import AXES, OPERATIONS, SPLITS, TASKS, Cell, decode, encode
 from theory import tilted_steps
 from by_hand import assert_same, interrupt_after
 from test_scripts import SMALL_GRPO
@@ -245,8 +245,24 @@ def test_a_prompt_without_a_solution_is_completed_all_the_same(models, capsys):
 def test_a_prompt_of_no_family_is_refused_in_one_line(models, capsys):
     with pytest.raises(SystemExit):
         run("--ckpt", models["a"], "--prompt", "a b 3 =")
+    assert capsys.readouterr().err == ("evaluate.py: error: --prompt: no problem of arithmetic or "
+                                       "graph (python tasks.py shows some)\n")
+
+
+@pytest.mark.parametrize("prompt,words", [
+    ("31 [x2] =", ["'[x2]' is not one of", *OPERATIONS]),
+    ("31 [a long name of an operation]", ["'['"]),
+    ("31 [" + "long" * 40 + "]", ["'[longlong", *OPERATIONS]),
+    ("hello", ["graph expects", "; a b ; b c = >> a ="]),
+    ("3 [+1]", ["arithmetic expects", "2 or more digits", "3141 [+1][rev] ="]),
+    ("31 =", ["arithmetic expects"]), ("31 [+1] = 42", ["arithmetic expects"]),
+    ("Zebra", ["'Z' is not in the vocabulary", "python tasks.py"])])
+def test_what_is_wrong_with_a_prompt_is_said_within_100_columns(prompt, words, models, capsys):
+    with pytest.raises(SystemExit):
+        run("--ckpt", models["a"], "--prompt", prompt)
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and all(f"{name} expects" in error for name in TASKS)
+    assert error.startswith("evaluate.py: error: --prompt: ") and error.count("\n") == 1
+    assert len(error) <= 101 and all(word in error for word in words)
 
 
 def test_marking_wrong_steps():

@@ -244,10 +244,25 @@ def test_an_evaluation_with_other_flags_is_made_again(flag, other, tmp_path):
 
 def test_an_evaluation_that_cannot_be_read_is_made_again(tmp_path):
     job = evaluated(tmp_path)
-    for text in ("", '{"args"', "{}"):
+    for text in ("", '{"args"', "{}", "[]", "3", '{"args": [1]}', "[" * 100_000, "\0"):
         with open(job.out, "w") as file:
             file.write(text)
         assert not runner.is_done(job)
+
+
+@pytest.mark.parametrize("result", [
+    {}, [], {"args": {"ckpt": []}}, {"args": {"ckpt": [1]}}, {"args": {"ckpt": ["x.pt"]}},
+    {"args": {"ckpt": ["x.pt"], "cold": []}, "prompts": [3], "steps": []}])
+def test_an_evaluation_that_is_damaged_is_one_line(result, tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "arm_of", lambda path: None)
+    job = evaluated(tmp_path)
+    for text in (json.dumps(result), "{", ""):
+        with open(job.out, "w") as file:
+            file.write(text)
+        with pytest.raises(cli.CommandError) as error:
+            runner.runs_of(job)
+        assert str(error.value).startswith(f"{job.out}: is damaged (")
+        assert str(error.value).endswith("delete it, and it is made again")
 
 
 @pytest.fixture

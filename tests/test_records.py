@@ -1,5 +1,6 @@
 """lab/records.py: what is written is read back; merging loses nothing and keeps nothing stale."""
 import csv
+import io
 import math
 import os
 
@@ -185,7 +186,13 @@ def spoil(path, how):
         return os.remove(path)
     with open(path, "rb") as file:
         content = file.read()
-    if isinstance(how, float):
+    if how == "one array":
+        content = io.BytesIO()
+        np.save(content, np.zeros(3, dtype=np.float32))
+        content = content.getvalue()
+    elif how == "words":
+        content = b"hello"
+    elif isinstance(how, float):
         content = content[:int(how * len(content))]
     else:
         before, after = how
@@ -204,6 +211,11 @@ def spoil(path, how):
     ("masses.npz", 0.0, "damaged"),
     ("runs.csv", (b"train_on", b"part"), "no column train_on"),
     ("runs.csv", (b"30720", b"many"), "many"),
+    ("runs.csv", (b"30720", b"1e400"), "damaged"),
+    ("runs.csv", (b"0.001", b"nan"), "overlap is nan"),
+    ("runs.csv", (b"0.3,1000", b"inf,1000"), "noise is inf"),
+    ("masses.npz", "words", "damaged"),
+    ("masses.npz", "one array", "damaged"),
     ("runs.csv", (b"arithmetic", b"\xff\xfe"), "damaged"),
 ])
 def test_damage_is_one_line_that_names_the_file_and_what_to_run(name, how, words, tmp_path):
@@ -215,6 +227,35 @@ def test_damage_is_one_line_that_names_the_file_and_what_to_run(name, how, words
     for word in [name, words, "python study.py dose"]:
         assert word in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("values", [np.zeros((2, 2)), np.array(["x"]), np.arange(3), np.zeros(0),
+                                    np.array([np.nan]), np.array([0.5])])
+def test_arrays_that_are_no_log_masses_are_refused(values, tmp_path):
+    place = folder(tmp_path)
+    records.write(place, [a_run()])
+    arrays = dict(np.load(os.path.join(place, "masses.npz")))
+    np.savez(os.path.join(place, "masses.npz"), **{**arrays, "c|arithmetic|base|id|d1 l4": values})
+    for use in (records.read, lambda place: records.write(place, [a_run()])):
+        with pytest.raises(CommandError, match="masses.npz: its c.arithmetic.base.id.d1 l4 is no"):
+            use(place)
+
+
+@pytest.mark.parametrize("lost", [("base", "id"), ("base", "edge", "d1 l4"),
+                                  ("tuned", "id", "d2 l4")])
+def test_an_arm_without_a_base_of_the_same_prompts_is_refused(lost, tmp_path):
+    """Rows and their masses are gone together, as a careless hand would have left it."""
+    place = folder(tmp_path)
+    records.write(place, [a_run()])
+    kept = [row for row in rows(place)
+            if (row["arm"], row["split"], row["cell"])[:len(lost)] != lost]
+    records.write_csv(os.path.join(place, "runs.csv"), COLUMNS, kept)
+    left = {"|".join(row[column] for column in records.KEY) for row in kept}
+    arrays = dict(np.load(os.path.join(place, "masses.npz")))
+    records.write_masses(os.path.join(place, "masses.npz"),
+                         {key: values for key, values in arrays.items() if key in left})
+    with pytest.raises(CommandError, match="runs.csv: lacks rows of c: "):
+        records.read(place)
 
 
 def test_rows_and_masses_of_two_writings_are_not_taken_for_one(tmp_path):

@@ -130,7 +130,7 @@ RESUMED = [
     ("script", None, "another program"), ("script", 5, "not by"),
     ("args", None, "has no 'args'"), ("args", {}, "another version"),
     ("args steps", None, "had no --steps"), ("args steps", "many", "flags are damaged"),
-    ("args steps", 5.0, "flags are damaged: argument --steps: '5.0'"),
+    ("args steps", 5.0, "flags are damaged: --steps '5.0': must be"),
     ("args steps", -5, "flags are damaged"),
     ("args seed", -1, "flags are damaged"), ("args threads", "x", "flags are damaged"),
     ("args task", "chess", "flags are damaged"), ("args axis", ["depth"], "flags are damaged"),

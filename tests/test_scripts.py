@@ -1,6 +1,9 @@
 """The scripts together, as a person runs them: resume, kill, bad input, lines that fit, a task of
 one's own, the README's commands."""
+import argparse
+import contextlib
 import errno
+import math
 import os
 import re
 import shlex
@@ -16,13 +19,16 @@ import pytest
 import torch
 from by_hand import assert_same_run, interrupt_after, rows_of
 
+import cli
 import evaluate
 import finetune
+import fuzz
 import grpo
 import model
 import pretrain
 import study
 import toy_family
+import variants
 from lab import bench
 from model import GPT, GPTConfig, load_checkpoint, save_checkpoint
 from tasks import AXES
@@ -178,10 +184,20 @@ BAD = [
     ("pretrain --stpes 5", ["--stpes"]),
     ("pretrain --step 5", ["--step"]),  # no silent abbreviations
     ("pretrain --steps many", ["--steps", "'many'", "whole number"]),
-    ("pretrain --steps 0", ["--steps", "at least 1"]),
-    ("pretrain --overlap 1.5", ["--overlap", "at most 1"]),
+    ("pretrain --steps 0", ["--steps 0", "between 1 and 1000000"]),
+    ("pretrain --overlap 1.5", ["--overlap 1.5", "between 0 and 1"]),
     ("pretrain --noise nan", ["--noise", "nan"]),
-    ("pretrain --lr -1", ["--lr", "above 0"]),
+    ("pretrain --lr -1", ["--lr -1", "above 0 and at most 10"]),
+    ("pretrain --steps 1000000000000", ["--steps 1000000000000: must be between 1 and 1000000"]),
+    ("pretrain --width 1000000", ["error: --width 1000000: must be between 8 and 4096\n"]),
+    ("pretrain --layers 128 --width 4096", ["--layers 128 --width 4096", "412 GB", "lower one"]),
+    ("pretrain --weight-decay 1e38", ["--weight-decay 1e38: must be between 0 and 10"]),
+    ("pretrain --out ''", ["--out '': is empty"]),
+    ("pretrain --init=", ["--init=: is empty"]),
+    ("pretrain --seed=--", ["--seed=--: is empty"]),
+    ("pretrain --resume ''", ["--resume '': is empty"]),
+    ("pretrain --out", ["--out: expected one argument"]),
+    ("pretrain --init '{dir}/two\nlines.pt'", ["two lines.pt: no such checkpoint"]),
     ("pretrain --task chess", ["--task", "chess", "arithmetic", "graph"]),
     ("pretrain --task graph --axis composition", ["--axis composition", "graph",
                                                   "depth, length, tokens"]),
@@ -206,10 +222,15 @@ BAD = [
     ("finetune --init {base} --depths 4 9", ["--depths 9", "depth axis"]),
     ("finetune --init {base} --method dappo", ["--method dappo", "is it dapo?", "--method list"]),
     ("finetune --init {base} --method", ["--method"]),
-    ("finetune --init {base} --temperature 0", ["--temperature", "above 0"]),
-    ("finetune --init {base} --group-size 1", ["--group-size", "at least 2"]),
-    ("finetune --init {base} --clip-low 1.5", ["--clip-low", "at most 1"]),
-    ("finetune --init {base} --keep-every -1", ["--keep-every", "at least 0"]),
+    ("finetune --init {base} --temperature 0", ["--temperature 0", "between 0.01 and 100"]),
+    ("finetune --init {base} --group-size 1", ["--group-size 1", "between 2 and 65536"]),
+    ("finetune --init {base} --clip-low 1.5", ["--clip-low 1.5", "between 0 and 1"]),
+    ("finetune --init {base} --beta 1e38", ["--beta 1e38: must be between 0 and 1000000"]),
+    ("finetune --init {base} --method dapo --refills 1000000000000", ["--refills", "and 1000"]),
+    ("finetune --init {base} --method ppo --gamma nan", ["--gamma nan", "between 0 and 1"]),
+    ("finetune --init {base} --method=", ["--method=: is empty"]),
+    ("finetune --init {base} --depths 1 --depths 2", ["--depths: is given twice"]),
+    ("finetune --init {base} --keep-every -1", ["--keep-every -1", "between 0 and"]),
     ("finetune --init {base} --drop-zero-variance --kl k3_loss", ["--drop-zero-variance",
                                                                   "--kl k3_loss"]),
     ("finetune --init {base} --method sft --kl k3_loss", ["--kl k3_loss", "--method sft --help"]),
@@ -221,9 +242,11 @@ BAD = [
     ("finetune --resume {truncated}", ["truncated.pt"]),
     ("evaluate", ["--ckpt"]),
     ("evaluate --ckpt {truncated}", ["truncated.pt"]),
+    ("evaluate --ckpt {base} --ckpt {half}", ["--ckpt: is given twice", "all of its values"]),
+    ("evaluate --ckpt {base} --cold 1e-320", ["--cold 1e-320", "0, or between 0.01 and 100"]),
     ("evaluate --ckpt {base} --axis width", ["--axis", "width", "depth"]),
-    ("evaluate --ckpt {base} --prompt '31 [plus] ='", ["--prompt", "'['"]),
-    ("evaluate --ckpt {base} --prompt '[+1] 31 ='", ["--prompt", "arithmetic", "graph"]),
+    ("evaluate --ckpt {base} --prompt '31 [plus] ='", ["--prompt", "'[plus]'", "[rev]"]),
+    ("evaluate --ckpt {base} --prompt '[+1] 31 ='", ["--prompt", "arithmetic expects", "3141"]),
     (f"evaluate --ckpt {{base}} --prompt '1234567 {'[+1]' * 30} ='", ["--prompt", "context of 96"]),
     ("evaluate --ckpt {short}", ["short.pt", "context of 12"]),
     ("evaluate --ckpt {base} --csv {file}/m.csv", ["{file}"]),
@@ -232,7 +255,7 @@ BAD = [
     ("evaluate --ckpt {base} --analyses", ["--analyses", "--ckpt", "at least two"]),
     ("evaluate --ckpt {base} {half} --analyses --temperature 0", ["--temperature 0", "--analyses",
                                                                   "above 0"]),
-    ("study --seeds 0", ["--seeds", "at least 1"]),
+    ("study --seeds 0", ["--seeds 0", "between 1 and 1000"]),
     ("study --grid all", ["--grid"]),
     ("study everything", ["everything", "--list"]),
     ("study --task graph --axis composition", ["--axis composition"]),
@@ -240,8 +263,19 @@ BAD = [
     ("study --report", ["results"]),
     ("study --out {file}/x", ["{file}"]),
     ("bench --heads 3", ["--heads 3"]),
-    ("bench --repeats 0", ["--repeats", "at least 1"]),
+    ("bench --repeats 0", ["--repeats 0", "between 1 and 1000"]),
 ]
+
+
+def test_of_a_flag_that_is_given_again_the_last_value_holds(base, tmp_path):
+    out, other = str(tmp_path / "b.pt"), str(tmp_path / "other.pt")
+    pretrain.main([*SMALL_BASE, "--steps", "3", "--out", other, "--steps", "2", "--out", out])
+    assert load_checkpoint(out)[1]["step"] == 2
+    finetune.main(["--init", out, "--method", "ppo", *SMALL_GRPO, "--method", "rloo", "--init",
+                   base, "--steps", "1", "--out", out, "--overwrite"])
+    args = load_checkpoint(out)[1]["args"]
+    assert (args["method"], args["steps"], args["init"]) == ("rloo", 1, base)
+    assert not os.path.exists(other)
 
 
 def contents(folder):
@@ -254,7 +288,7 @@ def places(base, tmp_path):
     names = "half", "truncated", "foreign", "short"
     places = {name: str(tmp_path / f"{name}.pt") for name in names}
     trained, extra = load_checkpoint(base)
-    save_checkpoint(places["half"], trained, **{**extra, "finished": False})
+    save_checkpoint(places["half"], trained, **{**extra, "finished": False, "step": 10})
     Path(places["truncated"]).write_bytes(Path(base).read_bytes()[:3000])
     torch.save({"state_dict": {}}, places["foreign"])
     save_checkpoint(places["short"], GPT(GPTConfig(context=12, n_embd=16)), args={})
@@ -277,6 +311,53 @@ def test_bad_input_gets_one_clear_line(command, words, places, tmp_path, monkeyp
     for word in words:
         assert word.format(**places) in error
     assert contents(tmp_path) == before  # nothing is touched, nothing is left behind
+
+
+def test_a_few_random_command_lines_end_well():
+    """The short form of `python -m tests.fuzz`, which tries 2,000."""
+    ended = [ended for _, ended in fuzz.attempts(seed=0, numbers=range(40), jobs=2)]
+    assert [f"{e.command()}: {e.problem}" for e in ended if e.problem] == []
+    assert {e.status for e in ended} == {0, 2} and len({e.script for e in ended}) == 5
+
+
+@pytest.mark.parametrize("status,err,after,words", [
+    (0, "", {}, ""), (0, "", {"x.pt": "new"}, ""), (2, "x.py: error: no\n", {}, ""),
+    (2, "x.py: error: step 3: loss nan; stopped, x.pt keeps the last one\n", {"x.pt": "new"}, ""),
+    (1, "Traceback (most recent call last):\nValueError: no\n", {}, "traceback: ValueError: no"),
+    (None, "", {}, "no end, or nothing said, in 20 seconds"), (-11, "", {}, "status -11"),
+    (0, "x.py:3: RuntimeWarning: overflow\n", {}, "warning: x.py:3: RuntimeWarning: overflow"),
+    (2, "usage: x.py\nx.py: error: no\n", {}, "2 lines of error: usage: x.py / x.py: error: no"),
+    (2, "x.py: error: no\n", {"x.pt": "new"}, "refused, but changed x.pt: x.py: error: no")])
+def test_what_the_fuzzer_calls_a_failure(status, err, after, words):
+    assert fuzz.problem(fuzz.Ended("pretrain", [], status, "", err, 20.0), {}, after) == words
+
+
+def test_a_command_that_hangs_is_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr(fuzz, "SILENCE", 0.3)
+    monkeypatch.setattr(pretrain, "main", lambda argv: time.sleep(60))
+    (tmp_path / "here").mkdir()
+    ended = fuzz.run("pretrain", [], tmp_path / "here", tmp_path)
+    assert ended.status is None and 0.3 <= ended.seconds < 5
+
+
+def test_every_number_has_a_range():
+    parsers = {name: script.build_parser() for name, script in SCRIPTS.items()}
+    for method in variants.names():
+        parsers[method] = finetune.build_parser(["--method", method])
+    for name, parser in parsers.items():
+        for action in parser._actions:
+            assert action.type not in (int, float), f"{name} {action.dest}"
+            if isinstance(action.type, cli.number):
+                most = math.inf if action.dest == "dual_clip" else 10 ** 12   # no cap: infinity
+                assert action.type.high <= most, f"{name} {action.dest}"
+                for text in ("nan", "1e38", "-1e38", "1000000000001"):
+                    assert action.dest == "dual_clip" or not allows(action.type, text)
+
+
+def allows(allowed, text):
+    with contextlib.suppress(argparse.ArgumentTypeError):
+        return allowed(text) is not None
+    return False
 
 
 # ------------------------------------------------------------------------------ lines, help, axes

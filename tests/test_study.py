@@ -356,7 +356,7 @@ def test_the_seeds_of_the_plan_are_those_asked_for(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("argv,words", [
-    (["--seeds", "0"], ["--seeds", "at least 1"]),
+    (["--seeds", "0"], ["--seeds 0", "between 1 and 1000"]),
     (["everything"], ["everything: no such question", "--list"]),
     (["does", "--plan"], ["does: no such question; is it dose?"]),
     (["--sedes", "3"], ["--sedes", "is it --seeds?"]),

@@ -491,18 +491,20 @@ def test_the_family_of_a_prompt(text, name):
     assert tasks.families("both") == ["arithmetic", "graph"] and tasks.families(name) == [name]
 
 
-@pytest.mark.parametrize("text", [
-    "", "<bos>", "= =", "<bos> 3141 =", "<bos> 3141 [+1]", "3141 [+1] =", "<bos> a [+1] =",
-    "<bos> 3;1 [+1] =",
-    "<bos> 31 [+1] 4 [+1] =", "<bos> ; a b = a =", "<bos> ; a 1 = > a =", "<bos> ; a b > = a =",
-    "<bos> ; a ; b = > a =", "<bos> ; a b = > a", "; a b = > a = ="])
-def test_a_prompt_of_no_family_says_what_each_expects(text, monkeypatch):
+@pytest.mark.parametrize("whose,texts", [
+    ("arithmetic expects", ["<bos> 3141 =", "<bos> 3141 [+1]", "3141 [+1] =",
+                            "<bos> 31 [+1] 4 [+1] ="]),
+    ("graph expects", ["<bos> ; a b = a =", "<bos> ; a b > = a =", "<bos> ; a ; b = > a =",
+                       "<bos> ; a b = > a", "; a b = > a = =", "hello"]),
+    ("no problem of arithmetic or graph (", ["", "<bos>", "= =", "<bos> a [+1] =",
+                                             "<bos> 3;1 [+1] =", "<bos> ; a 1 = > a ="])])
+def test_a_prompt_of_no_family_hears_from_the_one_whose_symbols_it_has(whose, texts, monkeypatch):
     two = {name: TASKS[name] for name in ("arithmetic", "graph")}   # a third may know the prompt
     monkeypatch.setattr(tasks, "TASKS", two)
-    with pytest.raises(ValueError) as error:
-        family_of(encode(text))
-    message = str(error.value)
-    assert "arithmetic expects" in message and "graph expects" in message and "\n" not in message
+    for text in texts:
+        with pytest.raises(ValueError) as error:
+            family_of(encode(text))
+        assert str(error.value).startswith(whose) and "\n" not in str(error.value)
 
 
 def test_a_family_does_not_take_the_problems_of_another():
@@ -571,7 +573,7 @@ for nothing in ("", "<bos>", "31 ="):
     try:
         raise AssertionError(family_of(encode(nothing)))
     except ValueError as error:
-        assert "copycat expects" in str(error)
+        assert "copycat" in str(error)
 for text, name in (("<bos> 31 =", "copycat"), ("<bos> 31 [+1] =", "arithmetic")):
     assert family_of(encode(text)) == name
 assert cell_key("copycat", Cell(1, 2))[0] > 1 and families("copycat") == ["copycat"]

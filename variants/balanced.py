@@ -27,7 +27,7 @@ class Balanced(GRPO):
     """Prompts whose mass under the base is closest to half."""
     paper = "control; cf. 2503.14476"
 
-    pool = knob(4, "draw this many times the prompts, and keep the best balanced", low=1)
+    pool = knob(4, "draw this many times the prompts, and keep the best balanced", low=1, high=1000)
 
     def draw(self, task, cell, n):
         prompts = super().draw(task, cell, self.pool * n)

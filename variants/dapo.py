@@ -45,7 +45,8 @@ class DAPO(GRPO):
     drop_zero_variance = True
     kl = None
     beta = None
-    refills = knob(3, "sample at most so many times more for prompts with a contrast", low=0)
+    refills = knob(3, "sample at most so many times more for prompts with a contrast", low=0,
+                   high=1000)
     overlong = knob(4, "tokens after the solution's length, penalised linearly; 0: none", low=0)
 
     def buffer(self, task, cell):

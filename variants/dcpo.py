@@ -64,7 +64,7 @@ class DCPO(GRPO):
     clip_low = 0.16
     clip_high = 0.2
     scale = None
-    pool = knob(256, "prompts of each cell, to which it comes back", low=1)
+    pool = knob(256, "prompts of each cell, to which it comes back", low=1, high=65_536)
 
     def __init__(self, *args, seed=0, **settings):
         super().__init__(*args, seed=seed, **settings)

@@ -57,7 +57,7 @@ class PPO(GRPO):
     lam = knob(0.95, "GAE's lambda: 0 trusts the critic, 1 the final reward", low=0, high=1)
     value_coef = knob(0.1, "weight of the value loss", low=0)
     value_clip = knob(0.2, "a value may move by this per batch", above=0)
-    dual_clip = knob(math.inf, "cap the ratio of negative advantages (1912.09729: at 3)", low=1)
+    dual_clip = knob(math.inf, "cap negative advantages' ratio (1912.09729)", low=1, high=math.inf)
 
     def __init__(self, *args, **settings):
         super().__init__(*args, **settings)
