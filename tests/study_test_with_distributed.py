@@ -89,6 +89,12 @@ def rows(job):
         return file.read().count("\n") - 1
 
 
+def has_saved_and_ended(job):
+    before = rows(job)
+    time.sleep(1)
+    return load_checkpoint(job.out)[1]["step"] == rows(job) == before > 10
+
+
 def test_a_worker_that_dies_changes_nothing_but_where_its_job_ends(workers, scheduler, tmp_path):
     alone, spread = str(tmp_path / "alone"), str(tmp_path / "spread")
     process = start_study(FLAGS, spread, scheduler)
@@ -122,7 +128,7 @@ def test_the_runs_of_a_study_that_ends_save_and_end_too(number, workers, schedul
     output = process.communicate(timeout=60)[0]
     if number == signal.SIGTERM:
         assert process.returncode == 130 and "the same command goes on" in output
-    until(lambda: load_checkpoint(job.out)[1]["step"] == rows(job) > 10, 20)
+    until(lambda: has_saved_and_ended(job), 20)
 
 
 # ----------------------------------------------------------------------------- what cannot be done
