@@ -104,7 +104,6 @@ def script(main):
     @functools.wraps(main)
     def wrapped(argv=None):
         restore_ctrl_c()
-        name = os.path.basename(main.__code__.co_filename)
         for stream in (sys.stdout, sys.stderr):  # without UTF-8, ? stands for what cannot be shown
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="replace")
