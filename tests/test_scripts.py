@@ -481,13 +481,14 @@ def test_the_pages_name_files_that_are_there():
 def test_the_commands_of_the_pages_run_in_their_order(tmp_path, monkeypatch, capsys):
     """Every command of the README and of docs/, sizes overridden, in one folder, as a reader who
     goes down the page would run them; and what they print fits. A question of the study is only
-    planned; what works on results/, or on a run that was interrupted, is only parsed."""
+    planned; what works on results/, on a run that was interrupted, or with other machines, is only
+    parsed."""
     monkeypatch.chdir(tmp_path)
     for name, argv in commands_of_the_pages():
         script = "bench" if name == "-m lab.bench" else name[:-3]
         if script not in SCRIPTS or "--help" in argv:
             continue
-        if {"--resume", "--report", "--publish"} & set(argv):
+        if {"--resume", "--report", "--publish", "--scheduler"} & set(argv):
             SCRIPTS[script].build_parser().parse_args(argv)
             continue
         if "list" not in argv:
