@@ -47,55 +47,60 @@ def uneven(method, n, priority, pilot, rounds=1):
     """[Group], judged: n prompts with n * group_size completions in all, but not of equal numbers.
 
     Every prompt gets `pilot` completions; the others are spent in so many rounds. In each of them
-    priority(mean, counts), with a prompt's mean reward [n] so far, says which prompt is to have the
-    next one. A group per cell and number of completions.
+    priority(mean, counts), with a prompt's mean reward [n] before the round, says which prompt is
+    to have the next one. A group for each cell and number of completions.
     """
-    size, policy = method.group_size, method.policy
-    parts = method.problems(n)
-    counts = np.zeros(n, dtype=int)
-    goal = np.full(n, min(pilot, size))
-    sampled = [[] for _ in parts]               # for each part, groups of one completion a prompt
-    owners = [[] for _ in parts]                # and whose completions these are
-    totals = np.zeros(n)
+    drawn = [Drawn(problems) for problems in method.problems(n)]
+    counts = np.full(n, min(pilot, method.group_size))
+    pilots, budget = counts.sum(), n * method.group_size
+    ends = np.cumsum([len(part.prompts) for part in drawn])[:-1]
     for done in range(rounds + 1):
-        first = 0
-        for (task, cell, prompts), groups, owner in zip(parts, sampled, owners):
-            whose = np.arange(len(prompts)).repeat((goal - counts)[first:first + len(prompts)])
-            if len(whose):
-                groups.append(method.sample(policy, (task, cell, prompts[whose]), 1,
-                                            method.temperature))
-                owner.append(whose)
-                rewards = method.rewards(groups[-1]).flatten().cpu().numpy()
-                np.add.at(totals, first + whose, rewards)
-            first += len(prompts)
-        counts, mean = goal, totals / goal
-        left = n * size - n * min(pilot, size)
-        goal = spend(lambda c: priority(mean, c), counts,
-                     n * min(pilot, size) + left * min(done + 1, rounds) // rounds)
-    first, result = 0, []
-    for (_, _, prompts), groups, owner in zip(parts, sampled, owners):
-        result += by_number(method, prompts, groups, np.concatenate(owner),
-                            counts[first:first + len(prompts)])
-        first += len(prompts)
-    return result
+        if done > 0:
+            mean = np.concatenate([part.totals / part.counts for part in drawn])
+            counts = spend(lambda c: priority(mean, c), counts,
+                           pilots + (budget - pilots) * done // rounds)
+        for part, wanted in zip(drawn, np.split(counts, ends)):
+            part.sample(method, wanted)
+    return [group for part in drawn for group in part.groups(method)]
 
 
-def by_number(method, prompts, groups, owner, counts):
-    """[Group]: completions of prompts [P, T0], row i one of prompt owner[i], as one group for each
-    number of completions that occurs in counts [P]."""
-    tokens = torch.cat([group.tokens for group in groups])
-    old_logp = torch.cat([group.old_logp for group in groups])
-    result = []
-    for number in np.unique(counts):
-        which = np.flatnonzero(counts == number)
-        rows = torch.from_numpy(np.concatenate([np.flatnonzero(owner == i) for i in which]))
-        rows = rows.to(tokens.device)
-        group = judged(groups[0], prompts[which], tokens[rows], old_logp[rows])
-        if method.kl != "none":
-            group.ref_logp = method.score(method.reference, group)
-        group.rewards = method.rewards(group)
-        result.append(group)
-    return result
+class Drawn:
+    """What has been sampled so far of one cell's prompts: how many completions of each (counts
+    [P]), their summed rewards (totals [P]), and the completions."""
+
+    def __init__(self, problems):
+        self.problems, self.prompts = problems, problems[2]
+        self.counts = np.zeros(len(self.prompts), dtype=int)
+        self.totals = np.zeros(len(self.prompts))
+        self.parts, self.owner = [], self.counts[:0]
+
+    def sample(self, method, wanted):
+        """Sample until each prompt has as many completions as wanted [P]."""
+        task, cell, prompts = self.problems
+        owner = np.arange(len(prompts)).repeat(wanted - self.counts)
+        if len(owner) == 0:
+            return
+        group = method.sample(method.policy, (task, cell, prompts[owner]), 1, method.temperature)
+        np.add.at(self.totals, owner, method.rewards(group).flatten().cpu().numpy())
+        self.counts = wanted
+        self.parts.append(group)
+        self.owner = np.concatenate([self.owner, owner])
+
+    def groups(self, method):
+        """[Group]: one of all prompts that have the same number of completions, for each number."""
+        tokens = torch.cat([part.tokens for part in self.parts])
+        old_logp = torch.cat([part.old_logp for part in self.parts])
+        result = []
+        for count in np.unique(self.counts):
+            which = np.flatnonzero(self.counts == count)
+            rows = np.concatenate([np.flatnonzero(self.owner == i) for i in which])
+            rows = torch.from_numpy(rows).to(tokens.device)
+            group = judged(self.parts[0], self.prompts[which], tokens[rows], old_logp[rows])
+            if method.kl != "none":
+                group.ref_logp = method.score(method.reference, group)
+            group.rewards = method.rewards(group)
+            result.append(group)
+        return result
 
 
 # --------------------------------------------------------------------------- trees and restarts
