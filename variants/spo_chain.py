@@ -8,10 +8,10 @@ One completion of each prompt is cut into --segments of as many unsure tokens (p
 
 The advantages of a completion add up to its reward minus V_0. There is no group: --group-size is
 what a prompt may cost, the completion and the rollouts of its cuts, and only the one is trained.
-So a step learns from a sixteenth of its rollouts; spo.py, its other form, from all.
+So a step trains on a seventeenth of its rollouts; spo.py, its other form, from all.
 
 Departures: the number of segments is fixed, not that of unsure tokens in one (the paper's 5), so
-that every prompt costs the same; 7 rollouts a cut, where the paper has 9; no KL.
+that every prompt costs the same; 8 rollouts a cut, where the paper has 9; no KL.
 Information used: the outcome.
 Checked against: the released code (cuts among tokens of probability below 0.9); the difference of
 values and the mask of unsure tokens from notes on that code.
@@ -50,7 +50,9 @@ class SPOChain(GRPO):
 
     scale = kl = beta = None
     drop_zero_variance = None    # there are no groups
-    group_size = replace(GRPO.group_size, help="a prompt's completion and the rollouts of its cuts")
+    prompts_per_step = 30        # 30 x 17 rollouts are within 1 % of GRPO's 32 x 16
+    group_size = replace(GRPO.group_size, default=17,
+                         help="a prompt's completion and the rollouts of its cuts")
     segments = knob(2, "parts of a completion", low=1)
     certain = knob(0.9, "tokens of this probability or more are not trained", above=0, high=1)
 
