@@ -1,6 +1,6 @@
 """ton.py: TON, think or not: first forget some thoughts, then choose (2505.16854). Inspired core.
 
-    stage 1, --dropout-steps   fine-tune on one's own right completions; in half of them the
+    stage 1, --dropout-steps   fine-tune on right completions of the base; in half of them the
                                thought, every state but the last, is left out
     stage 2                    GRPO on the final answer alone, with or without a thought
 
@@ -10,7 +10,7 @@ read id mass with the column `at_once`, the share of completions that are one st
 most, for it is two methods in turn.
 
 Departures: the paper's first stage is on given solutions with thoughts of a stronger model, ours
-on the policy's own right samples; its reward for a format is left out, as an answer must end well
+on the base's own right samples; its reward for a format is left out, as an answer must end well
 to be right. Information used: the outcome (the last state only), and the trace's shape.
 Checked against: the authors' README (thought dropout at 0.5, then GRPO); the rest from notes.
 """
@@ -60,17 +60,19 @@ class TON(GRPO):
         self.steps_done += 1
         return result
 
+    @torch.no_grad()
     def rollout(self, problems):
-        group = super().rollout(problems)
         if not self.fine_tuning:
-            return group
+            return super().rollout(problems)
+        group = self.sample(self.reference, problems, self.group_size, self.temperature)
         drop = torch.rand(len(group.tokens), 1, generator=self.generator, device=self.device)
         short = without_thought(group.completions)
         completions = torch.where(drop < self.dropout, short, group.completions)
         tokens = torch.cat([group.tokens[:, :group.start], completions], dim=1)
         group = judged(group, group.prompts, tokens, group.old_logp)
-        with torch.no_grad():
-            group.old_logp = self.score(self.policy, group)
+        group.old_logp = self.score(self.policy, group)
+        if self.kl != "none":
+            group.ref_logp = self.score(self.reference, group)
         return group
 
     def advantages(self, group):
