@@ -12,7 +12,9 @@ Departures: the room is --stretch times the solution's length, so that the best 
 solution's, as far as the model's context has space; the verifier's word on the form (steps of the
 right number and kind) stands for the paper's tag and its parser.
 Information used: the shape of the trace; the answer is never checked.
-Measured: id mass stays near the base's (0.57 from 0.55 where GRPO has 0.91).
+It does not reach 0.7: from an id mass of 0.55 it falls to 0.28 in 60 steps (0.00 at --lr 1e-3), for
+nearly all rewards are equal from the start, and the others know nothing of the answer. With
+--kl k3_loss --lr 1e-3 it ends at 0.52.
 Checked against: the released code (math_reward.py: p = 0.5, both branches, the minimum).
 """
 import torch
@@ -35,6 +37,7 @@ class FormatLength(GRPO):
     """No answers: rewards form and length alone. A null control."""
     paper = "2505.19439"
 
+    lr = 3e-4
     reward = None
     stretch = knob(2.0, "the room, in lengths of a solution", low=1)
 
