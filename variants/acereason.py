@@ -32,7 +32,7 @@ def stages(tasks):
 
 
 class AceReason(GRPO):
-    """One task family after the other, or one depth: a curriculum."""
+    """A curriculum: one task family or depth after another."""
     paper = "2505.16400"
 
     stage_steps = knob(20, "steps of each stage; the last goes on", low=1)

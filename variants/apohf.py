@@ -49,7 +49,7 @@ def duel(h, wins, nu, lam):
 
 
 class APOHF(GRPO):
-    """A dueling bandit chooses the cells that a step draws from."""
+    """A dueling bandit chooses the cells to draw from."""
     paper = "2405.17346"
 
     cells = None

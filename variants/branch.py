@@ -37,7 +37,7 @@ def depth_advantages(rewards, branch, levels):
 
 
 class Branch(GRPO):
-    """A tree of rollouts; each edge is judged among those of its depth."""
+    """A tree of rollouts; edges compete within their depth."""
     paper = "2509.06040"
 
     scale = None

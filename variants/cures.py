@@ -42,7 +42,7 @@ def weight(p, tau):
 
 
 class CurES(GRPO):
-    """Rollouts go to prompts that are solved about half of the time."""
+    """Rollouts go to prompts solved about half of the time."""
     paper = "2510.01037"
 
     pilot = knob(4, "rollouts of every prompt, from which its success rate is estimated", low=2)

@@ -34,7 +34,7 @@ def length_reward(x, p=0.5):
 
 
 class FormatLength(GRPO):
-    """No answers: rewards form and length alone. A null control."""
+    """Rewards form and length, never the answer: a control."""
     paper = "2505.19439"
 
     lr = 3e-4

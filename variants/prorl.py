@@ -35,7 +35,7 @@ def stalled(rewards, patience):
 
 
 class ProRL(DAPO):
-    """DAPO with a small KL, and a new reference when rewards stall."""
+    """DAPO, a small KL, a new reference when rewards stall."""
     paper = "2505.24864"
     columns = ("resets",)
 

@@ -36,7 +36,7 @@ def segment_advantages(rewards, branch, levels, scale="none"):
 
 
 class SPO(GRPO):
-    """A tree of rollouts; each segment is judged among its siblings."""
+    """A tree of rollouts; segments compete with siblings."""
     paper = "2505.23564"
 
     scale = "none"

@@ -45,7 +45,7 @@ def segment_of(unsure, mask, segments):
 
 
 class SPOChain(GRPO):
-    """Values of a completion's segments, by rollouts from their starts."""
+    """Values a completion's segments by more rollouts."""
     paper = "2505.23564"
 
     scale = kl = beta = None

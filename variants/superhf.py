@@ -35,7 +35,7 @@ def best(rewards, keep):
 
 
 class SuperHF(GRPO):
-    """Not policy gradient: imitates the best sample, with a KL."""
+    """Not policy gradient: imitates the best one, with a KL."""
     paper = "2310.16763"
 
     kl = replace(GRPO.kl, default="k3_loss", choices=("none", "k3_loss"))

@@ -45,7 +45,7 @@ def tree_advantages(completions, rewards, scale="std"):
 
 
 class TEMPO(GRPO):
-    """Credit per token from the prefix tree of a group's own samples."""
+    """Credit per token from the group's own prefix tree."""
     paper = "2509.18314"
 
     clip_high = 0.28

@@ -39,7 +39,7 @@ def without_thought(completions):
 
 
 class TON(GRPO):
-    """Drops thoughts in fine-tuning, then GRPO decides when to think."""
+    """Imitates without thoughts, then learns when to think."""
     paper = "2505.16854"
     columns = ("at_once",)
 

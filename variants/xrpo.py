@@ -54,7 +54,7 @@ def sharpened(advantages, logp, right, lam=2.5, cap=0.5):
 
 
 class XRPO(GRPO):
-    """Rollouts where the mean reward is uncertain; novel right ones gain."""
+    """Rollouts where rewards are uncertain; novelty is paid."""
     paper = "2510.06672"
 
     pilot = knob(4, "rollouts of every prompt before the others are given out", low=3)
