@@ -37,14 +37,14 @@ def check_run(path, model, extra):
 
 def check_alike(found, fresh, name):
     """Raise ValueError or KeyError unless what was found in a checkpoint has the parts, and each
-    the type, that a fresh one has. An empty dict or None stands for any."""
+    the type, that a fresh one has. An empty dict or list, or None, stands for any."""
     if fresh is not None and type(found) is not type(fresh):
         raise ValueError(f"{name} is of type {type(found).__name__}, must be "
                          f"{type(fresh).__name__}")
     if isinstance(fresh, dict):
         for key, value in fresh.items():
             check_alike(found[key], value, f"{name} {key}")
-    if isinstance(fresh, list) and len(found) != len(fresh):
+    if isinstance(fresh, list) and fresh and len(found) != len(fresh):
         raise ValueError(f"{name} has {len(found)} parts, must have {len(fresh)}")
 
 

@@ -21,7 +21,7 @@ from cli import CommandError, flag, knobs
 from grpo import GRPO, group_advantages
 from model import (GPT, GPTConfig, completion_mask, load_checkpoint, save_checkpoint,
                    token_logprobs)
-from tasks import EOS, PAD, TASKS, Cell, reserved
+from tasks import EOS, PAD, SEP, TASKS, Cell, reserved
 from variants.ppo import gae
 from variants.reinforce_pp import whiten
 from variants.rft import votes
@@ -854,3 +854,143 @@ def test_a_method_refuses_a_setting_that_it_does_not_have(make):
         make("dapo", refils=3)
     with pytest.raises(CommandError, match="--k 5"):
         make("passk", k=5)
+
+
+# ------------------------------------------------------------- rollouts of other shapes, by method
+
+@pytest.mark.parametrize("name", ["knapsack", "xrpo", "cures"])
+def test_an_allocation_spends_exactly_the_budget_and_not_evenly(name, make):
+    method = make(name, cells=TWO_CELLS, prompts_per_step=6, group_size=7)
+    prompts = []
+    draw = method.draw
+    method.draw = lambda *args: prompts.append(draw(*args)) or prompts[-1]
+    groups = method.experience(6)
+    assert method.rollouts == sum(len(group.tokens) for group in groups) == 6 * 7
+    sizes = {group.size for group in groups}
+    assert len(sizes) > 1 and min(sizes) >= 4    # the pilot
+    kept = {tuple(row) for group in groups for row in group.prompts}
+    assert kept == {tuple(row) for part in prompts for row in part}
+    for group in groups:
+        rows = np.repeat(group.prompts, group.size, axis=0)
+        assert (group.tokens[:, :group.start].numpy() == rows).all()
+        logp = method.score(method.policy, group).detach()
+        assert close(group.old_logp, logp, 1e-4)
+        assert group.rewards.shape == (len(group.prompts), group.size)
+
+
+@pytest.mark.parametrize("name", ["branch", "spo"])
+def test_the_leaves_of_a_tree_share_their_beginnings_and_all_are_paid_for(name, make):
+    method = make(name, group_size=17, temperature=3.0)
+    leaves, branch = method.branch ** method.levels, method.branch
+    group, = method.experience(4)
+    assert leaves == 16 == group.size and method.rollouts == 4 * leaves
+    completions, N = group.completions, group.mask.shape[1]
+    assert close(group.old_logp, method.score(method.policy, group).detach(), 1e-4)
+    assert group.verdict.trace.shape == (4 * leaves,)
+    for level in range(1, method.levels):
+        cut = N * level // method.levels
+        families = completions.unflatten(0, (-1, branch ** (method.levels - level)))
+        assert (families[:, :, :cut] == families[:, :1, :cut]).all()
+        assert not (families[:, :, cut:] == families[:, :1, cut:]).all()
+
+
+def test_a_token_has_the_advantage_of_the_segment_it_lies_in(make):
+    method, group = make("spo", group_size=4, branch=2), by_hand([[1, 0, 0, 0]], N=4)
+    assert close(method.advantages(group)[:, :2], [[.25] * 2] * 2 + [[-.25] * 2] * 2)
+    assert close(method.advantages(group)[:, 2:], [[.5] * 2, [-.5] * 2, [0] * 2, [0] * 2])
+
+
+def test_spo_chain_values_its_cuts_by_rollouts_and_trains_unsure_tokens(make):
+    method = make("spo_chain", group_size=9, segments=2, reward="random")
+    group, = ready(method)
+    assert group.size == 1 and method.rollouts == 4 * (1 + 2 * 4)
+    values, unsure = group.more["values"], group.more["unsure"] == 1
+    assert values.shape == (4, 2) and unsure.any()
+    expected = torch.cat([values, group.rewards], 1).diff(dim=1).gather(1, group.more["segment"])
+    assert close(group.advantages, expected * unsure)
+    assert (group.old_logp.exp()[unsure] < 0.9).all()
+
+
+def test_a_restart_keeps_the_beginning_of_a_best_one_and_does_not_train_it(make):
+    method = make("rest_rl", rewarded_half, prompts_per_step=8)
+    groups = method.experience(8)
+    assert method.rollouts == 8 * 5 and sum(len(group.prompts) for group in groups) == 8
+    plain, again = groups[:2]
+    best = plain.completions.unflatten(0, (-1, 5))[:, 2]       # the only right one
+    for i, start in enumerate(best):
+        rows = again.completions[i * 5:i * 5 + 5]
+        given = int((again.mask[i * 5] == 0).cumprod(0).sum())
+        assert given >= 1 and (rows[:, :given] == start[:given]).all()
+        assert (again.old_logp[i * 5:i * 5 + 5, :given] == 0).all()
+    assert (again.prompts == plain.prompts).all()
+
+
+def rewarded_half(kind):
+    """The third completion of five is right."""
+    return rewarded(kind, [[0., 0., 1., 0., 0.]])
+
+
+def test_tempflow_branches_differ_by_one_choice(make):
+    method = make("tempflow", group_size=6, reward="random")
+    group, = ready(method)
+    assert group.size == 5 and method.rollouts == 4 * 6
+    for rows, branched in zip(group.completions.unflatten(0, (-1, 5)),
+                              group.more["branched"].unflatten(0, (-1, 5))):
+        t = int(branched[0].argmax())
+        assert (branched.sum(1) == 1).all() and (branched[:, t] == 1).all()
+        assert (rows[:, :t] == rows[:1, :t]).all()
+        same = rows[:, t] == rows[0, t]
+        assert (rows[same] == rows[0]).all()       # the same choice, and greedy from there
+    assert ((group.advantages != 0) <= (group.more["branched"] == 1)).all()
+    assert close(group.old_logp, method.score(method.policy, group).detach(), 1e-4)
+
+
+def test_superhf_imitates_the_best_and_only_that(make):
+    method, group = make("superhf", kl="none"), by_hand([[0, 1, 0]], lengths=[2, 2, 2], N=2)
+    group.advantages = method.advantages(group)
+    logp = (group.old_logp - torch.tensor([[3.], [0.5], [9.]])).requires_grad_()
+    loss = method.loss(group, logp)
+    loss.backward()
+    assert close(loss.detach(), 1.5) and (logp.grad[[0, 2]] == 0).all()
+
+
+def test_prorl_resets_when_rewards_stall_and_remembers_it(make):
+    method = make("prorl", lambda kind: rewarded(kind, [[1., 0., 0., 0., 0.]]), patience=2)
+    optimizer = sgd(method, lr=0.5)
+    steps = [method.step(optimizer)[1] for _ in range(6)]
+    assert [numbers["resets"] for numbers in steps] == [0, 0, 0, 0, 1, 1]
+    assert abs(steps[4]["kl"]) < 1e-6 < abs(steps[3]["kl"])    # measured before the update
+
+
+def test_acereason_draws_from_one_stage_at_a_time(make):
+    method = make("acereason", cells=TWO_CELLS, stage_steps=2)
+    drawn = [{group.cell for group in method.step(sgd(method))[0]} for _ in range(5)]
+    assert drawn == [{TWO_CELLS[0]}] * 2 + [{TWO_CELLS[1]}] * 3
+
+
+def test_format_length_never_looks_at_the_answer(make):
+    method = make("format_length", cells=[Cell(1, 4)], context=40)
+    prompts, right = TASKS["arithmetic"].sample(Cell(1, 4), 6, np.random.default_rng(0))
+    wrong = right.copy()
+    wrong[:, :4] = 6 + (wrong[:, :4] - 6 + 1) % 10       # other digits, the same form
+    by_answer = []
+    for completions in (right, wrong):
+        tokens = torch.from_numpy(np.hstack([prompts, np.pad(completions, ((0, 0), (0, 5)))]))
+        group = by_hand(np.zeros((6, 1)))
+        group.tokens, group.prompts = tokens, prompts
+        group.mask = completion_mask(tokens[:, group.start:])
+        group.verdict = TASKS["arithmetic"].verify(prompts, tokens[:, group.start:])
+        by_answer.append(method.rewards(group))
+    assert method.room("arithmetic", Cell(1, 4)) == 10
+    assert torch.equal(*by_answer) and close(by_answer[0], torch.full((6, 1), 2.0))
+
+
+def test_ton_forgets_thoughts_first_and_then_rewards_the_answer(make):
+    method, thoughts = make("ton", dropout_steps=1, prompts_per_step=60, temperature=3.0), []
+    for stage in ("imitation", "grpo"):
+        assert method.fine_tuning == (stage == "imitation")
+        (group,), numbers = method.step(sgd(method))
+        thoughts.append((group.completions == SEP).any(1).float().mean())
+        negative = (group.advantages < 0).any()
+        assert negative == (stage == "grpo") and 0 < numbers["at_once"] < 1
+    assert 0.3 < thoughts[0] / thoughts[1] < 0.7
