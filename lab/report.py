@@ -158,7 +158,7 @@ def command(name, runs):
     first, overlaps = min(r.seed for r in runs), sorted({r.overlap for r in runs})
     words = ["python", "study.py", name, "--seeds", n_seeds(runs)]
     words += ["--first-seed", first] if first else []
-    words += ["--prompts", max(settings(runs)["prompts"], default=256)]
+    words += ["--prompts", min(settings(runs)["prompts"], default=256)]
     words += ["--overlaps", *(f"{overlap:g}" for overlap in overlaps)] if len(overlaps) > 1 else []
     return shlex.join(map(str, words))
 
