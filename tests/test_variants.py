@@ -994,3 +994,43 @@ def test_ton_forgets_thoughts_first_and_then_rewards_the_answer(make):
         negative = (group.advantages < 0).any()
         assert negative == (stage == "grpo") and 0 < numbers["at_once"] < 1
     assert 0.3 < thoughts[0] / thoughts[1] < 0.7
+
+
+def test_ton_drops_the_base_s_thoughts_not_those_that_it_has_learned_to_drop(make):
+    method, asked = make("ton", dropout_steps=1), []
+    sample = method.sample
+    method.sample = lambda policy, *args: asked.append(policy) or sample(policy, *args)
+    for _ in range(2):
+        method.experience(4)
+        method.steps_done += 1
+    assert asked[0] is method.reference and asked[-1] is method.policy
+
+
+# -------------------------------------------------- what a setting takes away leaves another method
+
+@pytest.mark.parametrize("name,settings,other,others", [
+    ("guard", {"epochs": 1}, "grpo", {}),   # ratios of 1 need no centre
+    ("hicra", {"alpha": 0.0}, "dr_grpo", {}),
+    ("seed", {"alpha": 0.0}, "dr_grpo", {}),
+    ("unlikely", {"rank_weight": 0.0}, "grpo", {}),
+])
+def test_it_is_another_method_without_what_it_adds(name, settings, other, others, make):
+    ends = []
+    for method in (make(name, **settings), make(other, **others)):
+        verify_by_sum(method)
+        method.step(sgd(method, lr=0.1))
+        ends.append(flat(method.parameters()))
+    torch.testing.assert_close(*ends)
+    assert not close(ends[0], flat(make(other).parameters()))   # it did move
+
+
+def verify_by_sum(method):
+    """Half of what a barely trained model writes is to be right: what has an even sum."""
+    sample = method.sample
+
+    def judged(*args):
+        group = sample(*args)
+        right = (group.tokens.sum(1) % 2 == 0).numpy()
+        group.verdict = group.verdict._replace(trace=right)
+        return group
+    method.sample = judged

@@ -116,6 +116,7 @@ def describe(name, width=100):
         method = load(name)
     except CommandError as error:
         return f"{name:21s} broken: {error}"[:width]
-    box = (overrides(method) or ["knobs"])[0]
+    boxes = [box for box in overrides(method) if box != "step"]  # which is often only wrapped
+    box = (boxes or overrides(method) or ["knobs"])[0]
     paper = re.search(r"\d{4}\.\d{5}|^own$|$", method.paper)[0]
     return f"{name:21s} {box:10s} {paper:11s} {summary(name)}"[:width]
