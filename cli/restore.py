@@ -29,6 +29,11 @@ def check_run(path, model, extra):
         like = {"args": {}, "step": 0, "finished": False, "seconds": 0.0}
         check_alike({name: extra[name] for name in like}, like, "its run")
         check_alike(extra.get("run", ""), "", "run")
+        ranks, others = extra.get("ranks", 1), extra.get("others", [])
+        check_alike(ranks, 1, "ranks")
+        check_alike(others, [], "others")
+        if "others" in extra and len(others) != ranks - 1:
+            raise ValueError(f"{len(others)} others for {ranks} ranks is impossible")
         if extra["step"] < 0 or not 0 <= extra["seconds"] < math.inf:
             raise ValueError(f"step {extra['step']} after {extra['seconds']} seconds is impossible")
         if "method" in extra["args"]:

@@ -157,6 +157,8 @@ OF_GRPO = [
     ("method torch", lambda x: x.float(), "cannot be gone on from"),
     ("method rollouts", "many", "rollouts is of type str"), ("method turn", None, "has no 'turn'"),
     ("args method", "dpo", "--method dpo, which is not"), ("args method", 5, "--method 5, which"),
+    ("ranks", "two", "ranks is of type str"), ("others", 5, "others is of type int"),
+    ("ranks", 3, "0 others for 3 ranks"),
     ("args beta", "much", "flags are damaged"), ("args depths", ["x"], "flags are damaged"),
 ]
 OF_PPO = [("method head", None, "has no 'head'"),
