@@ -71,6 +71,7 @@ def joined(script):
     if script not in SHARED:
         raise RankError(f"torchrun: {script} is one process; start it with python")
     yield
+    together(distributed.barrier)  # who leaves first would take the others' connections along
     distributed.destroy_process_group()
 
 
