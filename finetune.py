@@ -84,7 +84,7 @@ def starting_point(args, saved):
         reference.load_state_dict(extra["reference"])
     elif args.reference is not None:
         reference = load_checkpoint(args.reference)[0]
-        cli.check_alike(f"--reference {args.reference}", reference.config, policy.config)
+        cli.check_same_model(f"--reference {args.reference}", reference.config, policy.config)
     return policy, reference, extra.get("args", {})
 
 

@@ -13,7 +13,7 @@
 from cli import early, ranks  # early before anything that takes long to import
 from cli.flags import (MAY_DIFFER, WIDTH, CommandError, Parser, add_device_flags,
                        add_overwrite_flag, add_run_flags, add_size_flags, add_speed_flags,
-                       add_task_flags, arguments, check_alike, check_context, check_memory,
+                       add_task_flags, arguments, check_context, check_memory, check_same_model,
                        command, count, did_you_mean, families, flag, fold, greedy_too,
                        learning_rate, natural, nonnegative, number, parse, positive, resumed,
                        script, seed, set_device, share, size, temperature)

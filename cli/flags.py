@@ -434,7 +434,7 @@ def check_memory(config):
                            f"there are {there / 1e9:.0f}; lower one of the two")
 
 
-def check_alike(where, theirs, ours):
+def check_same_model(where, theirs, ours):
     """Raise CommandError, naming where it was set, if a model's GPTConfig is not that of the model
     to train: the two must read the same tokens, and one's weights fit into the other."""
     for name, value in vars(ours).items():

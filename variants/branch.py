@@ -7,7 +7,8 @@ room, each becomes --branch. Rewards flow up, and each edge is judged among its 
     A(edge)  = (V(its child) - mean) / (std + eps)     over all nodes of that depth, |A| <= 5
     a token has the advantage of the edge that it lies on
 
-So the first tokens are judged by the mean of many endings, at the cost of one rollout per leaf.
+The tree is SPO's (spo.py), only the judging of its nodes differs. The first tokens are judged by
+the mean of many endings, at the cost of one rollout per leaf.
 
 Departures: the paper splits the noise of a flow model, we split strings; its Gaussian algebra has
 no counterpart. A leaf's shared beginning stands in every row of its descendants, which weighs an
@@ -17,11 +18,13 @@ Information used: the outcome.
 Checked against: the released code (fusion by the mean, sample std over a depth, zeros below 1e-6,
 |A| <= 5, ratio clip 1e-3, splits 0, 3, 6, 9 and two children: 16 leaves).
 """
+from dataclasses import replace
+
 import torch
 
-from cli import knob
-from grpo import GRPO, group_advantages
-from variants._rollouts import node_values, to_tokens, tree, tree_levels
+from grpo import group_advantages
+from variants._rollouts import node_values
+from variants.spo import SPO
 
 
 def depth_advantages(rewards, branch, levels):
@@ -36,23 +39,12 @@ def depth_advantages(rewards, branch, levels):
     return [group_advantages(V).clamp(-5, 5) for V in values]
 
 
-class Branch(GRPO):
+class Branch(SPO):
     """A tree of rollouts; edges compete within their depth."""
     paper = "2509.06040"
 
     scale = None
-    branch = knob(2, "children of each node; the largest tree of --group-size leaves", low=2)
+    branch = replace(SPO.branch, default=2)
 
-    def __init__(self, *args, **settings):
-        super().__init__(*args, **settings)
-        self.levels = tree_levels(self.group_size, self.branch)
-        self.group_size = self.branch ** self.levels
-
-    def sample(self, policy, problems, group_size, temperature):
-        stems = super().sample(policy, problems, self.branch, temperature)
-        return tree(self, stems, self.branch, self.levels)
-
-    def advantages(self, group):
-        levels = depth_advantages(group.rewards, self.branch, self.levels)
-        kl_cost = group_advantages(self.kl_cost(group), "none")
-        return to_tokens(levels, group.mask.shape[1]) - kl_cost.view(-1, 1)
+    def of_nodes(self, rewards):
+        return depth_advantages(rewards, self.branch, self.levels)

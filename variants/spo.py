@@ -52,6 +52,10 @@ class SPO(GRPO):
         return tree(self, stems, self.branch, self.levels)
 
     def advantages(self, group):
-        levels = segment_advantages(group.rewards, self.branch, self.levels, self.scale)
+        levels = self.of_nodes(group.rewards)
         kl_cost = group_advantages(self.kl_cost(group), "none")
         return to_tokens(levels, group.mask.shape[1]) - kl_cost.view(-1, 1)
+
+    def of_nodes(self, rewards):
+        """[A_1, .., A_levels]: the advantages of the tree's nodes, level by level."""
+        return segment_advantages(rewards, self.branch, self.levels, self.scale)
