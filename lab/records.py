@@ -37,6 +37,7 @@ class Arm:
     steps: int | None = None
     group_size: int | None = None
     prompts_per_step: int | None = None
+    epochs: int | None = None      # updates on each batch of rollouts
     rollouts: int | None = None    # completions sampled in training; None where nobody counted
     temperature: float = 1.0       # that its mass is measured at; 0 is greedy
     init: str = ""                 # the arm that it started from; "" for the base, colder or not
@@ -114,10 +115,11 @@ KEY = ("chain", "task", "arm", "split", "cell")   # what tells rows apart
 NUMBERS = ["prompts", "mass", "low", "high", *(f"p{k}" for k in KS[1:-1]), "p2^20", "fell",
            "base_mass"]
 COLUMNS = [*RUN_COLUMNS, *KEY[2:], *NUMBERS, *ARM_COLUMNS]
+ADDED = ("epochs",)   # columns that older files lack: empty there
 STEP_COLUMNS = ["chain", "seed", "arm", "kl", "beta", "depth", "step", "prefix", "base", "tuned",
                 "law"]
-INTEGERS = {"pretrain_steps", "seed", "steps", "group_size", "prompts_per_step", "rollouts",
-            "depth", "step"}
+INTEGERS = {"pretrain_steps", "seed", "steps", "group_size", "prompts_per_step", "epochs",
+            "rollouts", "depth", "step"}
 FLOATS = {"overlap", "noise", "beta", "temperature", "seconds", "base", "tuned", "law"}
 
 
@@ -235,13 +237,14 @@ def read_csv(path, columns, remedy):
             header, rows = reader.fieldnames or [], list(reader)
     except (csv.Error, UnicodeDecodeError) as error:
         raise CommandError(f"{path}: is damaged ({error}); {remedy}") from None
-    missing = set(columns) - set(header)
+    missing = set(columns) - {*header, *ADDED}
     if missing:
         raise CommandError(f"{path}: has no column {min(missing)}; {remedy}")
     for i, row in enumerate(rows, 2):
         if None in row or None in row.values():
             raise CommandError(f"{path}: is damaged (line {i} has another number of columns); "
                                f"{remedy}")
+        row.update({column: "" for column in set(columns) - set(header)})
     return rows
 
 

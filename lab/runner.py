@@ -307,5 +307,5 @@ def arm(name, flags, rollouts, command, seconds):
     kl = flags.get("kl") or ""
     return Arm(name, flags["method"], flags["train_on"], flags.get("reward") or "", kl,
                0.0 if kl == "none" else flags.get("beta"), flags.get("scale") or "",
-               flags["steps"], flags.get("group_size"), flags["prompts_per_step"], rollouts,
-               init=init, command=command, seconds=seconds)
+               flags["steps"], flags.get("group_size"), flags["prompts_per_step"],
+               flags.get("epochs"), rollouts, init=init, command=command, seconds=seconds)
