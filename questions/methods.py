@@ -95,6 +95,12 @@ def verdicts(runs):
 
 # ------------------------------------------------------------------------ what is held against what
 
+def leaked(runs):
+    """Those of bases that saw a little of the edge, and not so much that nothing is left to get."""
+    return [run for run in runs
+            if run.overlap > 0 and run.reach("base", "edge", 1024) <= REACHED]
+
+
 def label(arm):
     """What a row is called: the method, and what is not its default."""
     if arm.method == "grpo" and updates(arm) == 2:
@@ -238,7 +244,7 @@ def best_of_rl(run):
     return max(run.reach(arm, "edge", 1024) for arm in methods([run], rl=True).values())
 
 
-# -------------------------------------------------------------------------------- one row per method
+# ------------------------------------------------------------------------------- one row per method
 
 def ranked(runs):
     """[(label, arm's name)] by mean mass on id over all cells, the highest first."""
@@ -277,12 +283,12 @@ def figure(runs):
     order = ranked(runs)
     if not order:
         return None
-    leaked = [r for r in runs if r.overlap > 0 and r.reach("base", "edge", 1024) <= REACHED]
+    some = leaked(runs)
     columns = [("mass on id, all cells", runs, 1)]
-    if leaked:
-        where = " and ".join(sorted({r.place for r in leaked}))
-        columns += [(f"edge of {where}, 1 % leaked: pass@1", leaked, 1),
-                    ("the same: pass@1024", leaked, 1024)]
+    if some:
+        where = " and ".join(sorted({r.place for r in some}))
+        columns += [(f"edge of {where}, 1 % leaked: pass@1", some, 1),
+                    ("the same: pass@1024", some, 1024)]
     fig, axes = draw.panels(1, len(columns), 0.6 + 0.14 * len(order), sharey=True)
     rows = -np.arange(len(order))
     for ax, (title, these, k) in zip(axes[0], columns):
