@@ -7,19 +7,20 @@ Nothing is typed here but what has no file: other numbers, or another docstring,
 import inspect
 import os
 import re
+import textwrap
 
 import numpy as np
 
 import variants
 from lab.judge import by_seed, n_seeds, pm
-from lab.report import command, markdown
+from lab.report import markdown
 
 INTRODUCTION = """# The methods, one file each
 
 Written by `python study.py --report` from these files and from the question
-[methods](../results/README.md#methods) (`{command}`). Grouped by the first box of
-[grpo.py](../grpo.py) that a method changes; `python finetune.py --method list` has the same in the
-terminal, `--method NAME --help` has one's flags.
+[methods](../results/README.md#methods), which has the command that made its numbers. Grouped by the
+first box of [grpo.py](../grpo.py) that a method changes; `python finetune.py --method list` has the
+same in the terminal, `--method NAME --help` has one's flags.
 
 *Sees*: what a method gets to know beyond sampling the policy, in its own file's words; where that
 is more than the outcome, a gain may be the information's and not the rule's. *Updates*: on each
@@ -61,11 +62,11 @@ def page(question, runs, names):
     rows = {name: measured(question, runs, name) for name in names}
     leaked = question.leaked(runs)
     introduction = INTRODUCTION.format(
-        command=command("methods", runs) if runs else "python study.py methods",
         leaked=" and ".join(sorted({run.place for run in leaked})) or "overlap 0.01",
         seeds=n_seeds(runs))
     found, _ = variants.grouped()
-    parts = [introduction.strip(), markdown([HEADER, row("grpo", rows["grpo"])])]
+    parts = [*(textwrap.fill(part, 100) for part in introduction.strip().split("\n\n")),
+             markdown([HEADER, row("grpo", rows["grpo"])])]
     for box, its in found.items():
         its = [name for name in its if name in rows]
         if its:

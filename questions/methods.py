@@ -11,8 +11,8 @@ three learning rates, chosen on seed 0. sft and distill see more, and are no RL.
 Rule, fixed 2026-11-21, before its runs; seeds 3 to 5. Reach: a cell counts only where the base's
 exact pass@1024 on edge is below 0.9. In those, every RL method's exact pass@k on edge, k = 1024 and
 2^20, minus the base's, and minus its control's: supported if one comparison has a mean above +2
-points and a p-value below 0.05 after Holm's correction for all of the table; refuted if every
-interval lies below +2 points. Judged again without the methods that aim elsewhere: passk (to cover
+points and a p-value (one-sided) below 0.05 after Holm's correction for all of the table; refuted if
+every interval lies below +2 points. Judged again without the methods that aim elsewhere: passk (to cover
 a prompt, not to be right), w_reinforce and ngrpo (what is wrong, first), unlikely (rare answers),
 format_length (never looks at the answer), and ton (learns when to skip).
 Difference: mass on id; seeds share their base, so the labels of the methods are permuted within a
@@ -171,18 +171,26 @@ def beyond(claim, runs, than, but=()):
 def exceeds(comparisons):
     """(verdict, Holm's p-values) on "one of them exceeds 2 points", from their numbers per seed.
 
-    >>> exceeds([[0.10, 0.11, 0.10], [0.01, 0.0, 0.0]])[0], exceeds([[0.01, 0.0, 0.0]])[0]
+    >>> exceeds([[0.10, 0.12, 0.09], [0.01, 0.0, 0.0]])[0], exceeds([[0.01, 0.0, 0.0]])[0]
     ('supported', 'refuted')
-    >>> exceeds([[0.10, 0.11, 0.10], *[[0.03, -0.03, 0.0]] * 40])[0]    # p 0.003, times 41
+    >>> exceeds([[0.10, 0.12, 0.09], *[[0.03, -0.03, 0.0]] * 40])[0]    # p 0.006, times 41
     'undecided'
     """
-    p = holm([p_value(values, POINTS) if len(values) > 1 else 1.0 for values in comparisons])
+    p = holm([chance(values) for values in comparisons])
     if not comparisons:
         return "not run", p
     if any(np.mean(values) > POINTS and x < 0.05 for values, x in zip(comparisons, p)):
         return "supported", p
     words = {decide(values, yes=above(POINTS), no=below(POINTS)) for values in comparisons}
     return "refuted" if words == {"refuted"} else "undecided", p
+
+
+def chance(values):
+    """One-sided p-value of the t test that a mean over seeds is no more than 2 points."""
+    if len(values) < 2:
+        return 1.0
+    two_sided = p_value(values, POINTS)
+    return two_sided / 2 if np.mean(values) > POINTS else 1 - two_sided / 2
 
 
 def methods_differ(claim, runs, but=()):
