@@ -153,7 +153,7 @@ def blind_base(seed, q0, noise, ends, beta=0.2, decisions=12):
                        init=f"{name}-b{beta:g}") for name, end in zip(("below", "above"), ends)]
     run = run_of(seed, *arms, noise=noise, base=(q0, 0.01, 0.001), spread=0.0,
                  setting="symbols=2", question="critical_mass")
-    run.tokens["id"] = {"d3 l4": np.full((24, decisions), math.log(q0) / decisions)}
+    run.tokens["id"] = {"d3 l4": np.full((1, decisions), math.log(q0) / decisions)}
     return run
 
 

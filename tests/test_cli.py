@@ -15,6 +15,7 @@ import pytest
 import torch
 
 import cli
+import forked
 from cli import CommandError, knob, knobs, number
 from model import GPT, CheckpointError, GPTConfig, save_checkpoint
 from tasks import VOCAB, Cell
@@ -225,17 +226,14 @@ def test_a_fault_of_ours_keeps_its_traceback():
 
 def test_what_there_is_no_memory_for_is_refused_instead_of_killed():
     """Many blocks that fit each, and not together: Linux grants them, and kills who uses them."""
-    code = """
-import cli, torch
-cli.memory.machine_memory = lambda: 2 ** 30
-def main(argv=None):
-    cli.memory.limit_memory()
-    held = [torch.empty(2 ** 25) for _ in range(20)]
-main.__code__ = main.__code__.replace(co_filename="finetune.py")
-cli.script(main)()"""
-    ran = subprocess.run([sys.executable, "-c", code], text=True, stdout=subprocess.PIPE,
-                         stderr=subprocess.PIPE)
-    assert ran.returncode == 2 and ran.stderr == (
+    def main(argv=None):
+        cli.memory.machine_memory = lambda: 2 ** 32
+        cli.memory.limit_memory()
+        _ = [torch.empty(2 ** 25) for _ in range(40)]
+    main.__code__ = main.__code__.replace(co_filename="finetune.py")
+    process = forked.Forked(cli.script(main))
+    _, complaint = process.communicate()
+    assert process.returncode == 2 and complaint == (
         "finetune.py: error: out of memory; lower --prompts-per-step, --group-size or "
         "--eval-prompts, or set --micro-batch\n")
 

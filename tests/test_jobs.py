@@ -2,6 +2,7 @@
 import io
 import json
 import os
+import shlex
 import time
 
 import pytest
@@ -50,7 +51,9 @@ def test_every_job_is_a_command_that_its_script_takes_and_needs_what_it_reads(na
         assert sorted(read) == sorted(job.needs), job.name
         assert set(job.needs) <= made, f"{job.name} comes before what it needs"
         assert job.out == (args.json if job.script == "evaluate" else args.out)
+        assert shlex.split(job.command()) == ["python", f"{job.script}.py", *job.argv]
         made.add(job.out)
+    assert {job.script for job in jobs_of(name)} == {"pretrain", "finetune", "evaluate"}
 
 
 @pytest.mark.parametrize("name", EVERY)

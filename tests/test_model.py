@@ -4,9 +4,7 @@ import errno
 import math
 import os
 import re
-import subprocess
-import sys
-from pathlib import Path
+import runpy
 
 import numpy as np
 import pytest
@@ -428,16 +426,15 @@ def test_derivatives_written_by_hand(function, formula):
         assert torch.allclose(squared_relu(x.clone()), F.relu(x).square())
 
 
-def test_model_py_shows_the_shapes_and_checks_the_sampler():
-    done = subprocess.run([sys.executable, "model.py"], capture_output=True, text=True,
-                          encoding="utf-8", cwd=Path(model_module.__file__).parent)
-    assert done.returncode == 0, done.stderr
-    assert max(map(len, done.stdout.splitlines())) <= 100
-    shapes = dict(re.findall(r"^ +(\S[^\[\n]*?) +(\[[\d, ]+\]) ", done.stdout, re.M))
+def test_model_py_shows_the_shapes_and_checks_the_sampler(capsys):
+    runpy.run_path(model_module.__file__, run_name="__main__")
+    said = capsys.readouterr().out
+    assert max(map(len, said.splitlines())) <= 100
+    shapes = dict(re.findall(r"^ +(\S[^\[\n]*?) +(\[[\d, ]+\]) ", said, re.M))
     assert shapes == {
         "tokens": "[3, 18]", "embedding": "[3, 18, 32]", "q, k, v": "[3, 4, 18, 8]",
         "q @ k.mT": "[3, 4, 18, 18]", "attention": "[3, 4, 18, 8]", "out": "[3, 18, 32]",
         "up": "[3, 18, 128]", "mlp": "[3, 18, 32]", "logits": "[3, 18, 66]",
         "log-probs": "[3, 10]"}
-    assert float(re.search(r"at most (\S+) apart", done.stdout)[1]) < 1e-4
-    assert "120 of 120 tokens the same" in done.stdout
+    assert float(re.search(r"at most (\S+) apart", said)[1]) < 1e-4
+    assert "120 of 120 tokens the same" in said

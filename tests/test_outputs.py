@@ -7,7 +7,6 @@ import os
 import shlex
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -18,6 +17,7 @@ from by_hand import assert_same, assert_same_run, interrupt_after, rows_of
 import cli
 import evaluate
 import finetune
+import forked
 import model
 import pretrain
 from cli import CommandError
@@ -282,15 +282,16 @@ def test_a_run_that_another_process_takes_further_meanwhile_is_not_set_back(base
 
 # ------------------------------------------------------------------------------ one writer at once
 
-HOLD = "import cli, sys, time\nwith cli.lock(sys.argv[1]):\n    print('mine', flush=True)\n" \
-       "    time.sleep(60)"
+def hold(path):
+    with cli.lock(path):
+        print("mine", flush=True)
+        time.sleep(60)
 
 
 @pytest.fixture
 def holder(tmp_path):
     """A process that holds the lock of x.pt."""
-    with subprocess.Popen([sys.executable, "-c", HOLD, tmp_path / "x.pt"], cwd=ROOT, text=True,
-                          stdout=subprocess.PIPE) as process:
+    with forked.Forked(hold, str(tmp_path / "x.pt")) as process:
         assert process.stdout.readline() == "mine\n"
         yield process
         process.kill()
@@ -320,13 +321,17 @@ def test_a_lock_dies_with_its_process_and_leaves_nothing(holder, tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def fork_and_hold(path):
+    with cli.lock(path):
+        child = os.fork()
+        if child:
+            print(child, flush=True)
+        time.sleep(60)
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_forked_child_does_not_hold_on_to_its_parents_lock(tmp_path):
-    code = ("import cli, os, sys, time\nwith cli.lock(sys.argv[1]):\n"
-            "    child = os.fork()\n"
-            "    if child:\n        print(child, flush=True)\n    time.sleep(60)")
-    with subprocess.Popen([sys.executable, "-c", code, tmp_path / "x.pt"], cwd=ROOT, text=True,
-                          stdout=subprocess.PIPE) as process:
+    with forked.Forked(fork_and_hold, str(tmp_path / "x.pt")) as process:
         child = int(process.stdout.readline())
         time.sleep(0.1)
         with pytest.raises(CommandError), cli.lock(str(tmp_path / "x.pt")):

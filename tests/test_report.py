@@ -1,5 +1,6 @@
 """lab/report.py: the page says what the numbers say, and the committed page what these files give.
 """
+import functools
 import os
 import re
 from types import SimpleNamespace
@@ -62,11 +63,23 @@ def summary(page):
     return {claim: tuple(rest) for claim, *rest in rows}
 
 
-def page_of(study, folder="nowhere"):
+def page_of(study):
     """The report on {question that owns the runs: runs}."""
     modules = report.in_order(STUDY)
     runs = {name: study[questions.owner(name)] for name in modules}
-    return report.page(folder, STUDY, modules, runs)
+    return report.page("nowhere", STUDY, modules, runs)
+
+
+@functools.cache   # a page takes seconds
+def page_of_whole_study(lift=1.0):
+    return page_of(whole_study(lift, n=3))
+
+
+@functools.cache
+def published_report(names):
+    """The report on these questions, as these files make it from the published numbers."""
+    return report.text(RESULTS, SimpleNamespace(load=questions.load, owner=questions.owner,
+                                                names=lambda: names))
 
 
 def save(folder, study):
@@ -85,8 +98,7 @@ def committed():
 
 @pytest.fixture(scope="module")
 def published():
-    """The report on the study, as these files make it from the published numbers."""
-    return report.text(RESULTS, STUDY)
+    return published_report(tuple(name for name in STUDY.names() if name != "quick"))
 
 
 def test_the_published_numbers_still_say_what_was_found(published):
@@ -112,9 +124,8 @@ def test_the_published_report_is_what_the_numbers_give(committed):
     """No verdict was typed. What has a section is published, a reader's own questions too."""
     there = set(re.findall(r"\(\.\./questions/(\w+)\.py\)", committed))
     assert there >= {*STUDY.names()} - {"quick"}
-    names = [name for name in questions.names() if name in there]
-    pages = SimpleNamespace(load=questions.load, owner=questions.owner, names=lambda: names)
-    assert committed == report.text(RESULTS, pages), (
+    names = tuple(name for name in questions.names() if name in there)
+    assert committed == published_report(names), (
         "results/README.md is not what the numbers give: python study.py --report")
 
 
@@ -130,7 +141,7 @@ def test_the_published_figures_are_all_in_the_report(committed):
 def test_the_words_follow_the_numbers():
     found = {}
     for lift in (1.0, -1.0):
-        page = page_of(whole_study(lift, n=3))
+        page = page_of_whole_study(lift)
         found[lift] = summary(page)
         for claim, (word, *_) in found[lift].items():
             assert f"### {claim}: {word}" in page
@@ -140,7 +151,7 @@ def test_the_words_follow_the_numbers():
 
 
 def test_every_question_has_its_section_and_every_link_its_anchor():
-    page = page_of(whole_study())
+    page = page_of_whole_study()
     for name, module in report.in_order(STUDY).items():
         assert f"## {module.__doc__.strip().splitlines()[0]}" in page
         assert f"(../questions/{name}.py)" in page
@@ -164,7 +175,7 @@ def test_what_was_run_says_by_which_command_and_how_closely(published):
 
 
 def test_lines_that_are_not_tables_can_be_read(published):
-    for page in (page_of(whole_study()), published):
+    for page in (page_of_whole_study(), published):
         for line in page.splitlines():
             assert line.startswith(("|", "!", "#")) or len(line) <= 100, line
 

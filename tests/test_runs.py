@@ -13,6 +13,7 @@ from by_hand import assert_same_run, rows_of
 
 import cli
 import finetune
+import forked
 import pretrain
 from cli import early
 from model import load_checkpoint
@@ -30,9 +31,10 @@ def started(script, *argv, **options):
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
 
 
-def run_for_long(base, out):
-    return started("finetune.py", "--init", base, *SMALL, "--steps", "4000", "--log-every", "1",
-                   "--eval-every", "0", "--out", out)
+def for_long(base, out):
+    """The flags of a run that takes minutes."""
+    return ["--init", base, *SMALL, "--steps", "4000", "--log-every", "1", "--eval-every", "0",
+            "--out", out]
 
 
 # --------------------------------------------------------------------------------- from outside
@@ -42,7 +44,7 @@ def run_for_long(base, out):
                                      [signal.SIGINT] * 3])
 def test_a_signal_saves_also_if_others_follow_at_once(numbers, base, tmp_path):
     out = tmp_path / "g.pt"
-    with run_for_long(base, out) as process:
+    with forked.script(finetune, for_long(base, out)) as process:
         while "step 3/" not in process.stdout.readline():
             pass
         for number in numbers:
@@ -59,7 +61,7 @@ def test_a_signal_saves_also_if_others_follow_at_once(numbers, base, tmp_path):
 def test_a_reader_who_goes_away_stops_the_run_and_it_is_saved(base, tmp_path):
     """python finetune.py | head -1"""
     out = tmp_path / "g.pt"
-    with run_for_long(base, out) as process:
+    with started("finetune.py", *for_long(base, out)) as process:
         while "step 2/" not in process.stdout.readline():
             pass
         process.stdout.close()

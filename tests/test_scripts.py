@@ -22,6 +22,7 @@ from by_hand import assert_same_run, interrupt_after, rows_of
 import cli
 import evaluate
 import finetune
+import forked
 import fuzz
 import grpo
 import model
@@ -123,8 +124,7 @@ LONGER = ["--steps", "40", "--eval-every", "0", "--save-every", "1", "--threads"
 def test_ctrl_c_saves_and_says_how_to_go_on(base, tmp_path):
     whole, stopped = str(tmp_path / "whole.pt"), str(tmp_path / "stopped.pt")
     more = [*LONGER, "--save-every", "100", "--epochs", "1"]
-    command = [sys.executable, ROOT / "finetune.py", *run_of("finetune", base, stopped)[1], *more]
-    process = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = forked.script(finetune, [*run_of("finetune", base, stopped)[1], *more])
     wait_for_rows(stopped, 4)
     process.send_signal(signal.SIGINT)
     said, complaint = process.communicate()

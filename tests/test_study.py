@@ -12,6 +12,7 @@ import pytest
 import cli
 import evaluate
 import finetune
+import forked
 import questions
 import study
 from lab import cluster, records, runner
@@ -149,9 +150,7 @@ LONG = ["--only", "pretrain", "--overlaps", "0.5", "--pretrain-steps", "3000"]
 def long_study(out):
     """(process, CSV of its only run) of a study that is under way: a minute's work, ten steps of it
     done."""
-    process = subprocess.Popen([sys.executable, os.path.join(ROOT, "study.py"), *LONG, "--out",
-                                str(out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               text=True)
+    process = forked.script(study, [*LONG, "--out", str(out)])
     table = out / "arithmetic-depth-overlap0.5-steps3000-seed0" / "base.csv"
     deadline = time.time() + 60
     while time.time() < deadline and not (table.exists() and table.read_text().count("\n") > 10):
@@ -164,7 +163,7 @@ def test_the_runs_of_a_killed_study_end_with_it(tmp_path):
     process, table = long_study(tmp_path)
     process.kill()
     began = time.time()
-    process.communicate(timeout=10)   # its output ends when the last that could write to it does
+    process.communicate()   # its output ends when the last that could write to it does
     assert time.time() - began < 1
     rows = table.read_text()
     time.sleep(0.3)
@@ -181,7 +180,7 @@ def test_a_study_that_is_told_to_end_saves_and_keeps_others_out_until_then(numbe
     assert stop.value.code == 2 and error.count("\n") == 1
     assert f"process {process.pid} " in error and "python study.py --only pretrain" in error
     process.send_signal(number)
-    output, _ = process.communicate(timeout=30)
+    output, _ = process.communicate()
     assert process.returncode == 130
     assert output.splitlines()[-1].endswith("the same command goes on")
     _, extra = load_checkpoint(table.with_suffix(".pt"))
