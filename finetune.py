@@ -114,7 +114,7 @@ def main(argv=None):
     parser = build_parser(cli.arguments(argv))
     args, saved = cli.parse(parser, argv)
     if args.method == "list":
-        return print("\n".join(map(variants.describe, variants.names())))
+        return print("\n".join(variants.listing()))
     policy, reference, base = starting_point(args, saved)
     args.task = args.task or base.get("task") or "arithmetic"
     args.axis = args.axis or base.get("axis") or "depth"

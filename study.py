@@ -22,11 +22,12 @@ import textwrap
 import time
 
 import questions
-from lab import cluster, draw, processes, records, report, runner
+from lab import cluster, draw, museum, processes, records, report, runner
 from lab.jobs import DEFAULTS
 from tasks import AXES, TASKS
 
 RESULTS = "results"   # what is published
+GUIDE = os.path.join("variants", "README.md")
 
 
 def build_parser():
@@ -161,6 +162,14 @@ def publish(names, args):
         records.write(folder, runs)
 
 
+def rebuild_guide():
+    """variants/README.md again, from what is published of the question methods."""
+    folder = os.path.join(RESULTS, "methods")
+    if os.path.exists(os.path.join(folder, "runs.csv")):
+        path = museum.write(questions.load("methods"), records.read(folder), GUIDE)
+        print(f"wrote {path}")
+
+
 # -------------------------------------------------------------------------------------- the script
 
 @cli.script
@@ -177,7 +186,8 @@ def main(argv=None):
             if not os.path.isdir(RESULTS):
                 raise cli.CommandError(f"{RESULTS}: there is no such folder here; python study.py "
                                        "is to be run where study.py lies")
-            return print(f"wrote {report.write(RESULTS, questions)}")
+            print(f"wrote {report.write(RESULTS, questions)}")
+            return rebuild_guide()
     if args.axis not in AXES[args.task]:
         raise cli.CommandError(f"--axis {args.axis}: {args.task} has {', '.join(AXES[args.task])}")
     if args.scheduler is None:

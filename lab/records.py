@@ -37,6 +37,7 @@ class Arm:
     steps: int | None = None
     group_size: int | None = None
     prompts_per_step: int | None = None
+    epochs: int | None = None      # updates on each batch of rollouts
     rollouts: int | None = None    # completions sampled in training; None where nobody counted
     gold: int | None = None        # tokens of gold solutions shown; None where none are
     temperature: float = 1.0       # that its mass is measured at; 0 is greedy
@@ -115,11 +116,11 @@ KEY = ("chain", "task", "arm", "split", "cell")   # what tells rows apart
 NUMBERS = ["prompts", "mass", "low", "high", *(f"p{k}" for k in KS[1:-1]), "p2^20", "fell",
            "base_mass"]
 COLUMNS = [*RUN_COLUMNS, *KEY[2:], *NUMBERS, *ARM_COLUMNS]
-LATER = {"gold"}   # columns that an older file does not have: empty
+ADDED = ("epochs", "gold")   # columns that older files lack: empty there
 STEP_COLUMNS = ["chain", "seed", "arm", "kl", "beta", "depth", "step", "prefix", "base", "tuned",
                 "law"]
-INTEGERS = {"pretrain_steps", "seed", "steps", "group_size", "prompts_per_step", "rollouts",
-            "gold", "depth", "step"}
+INTEGERS = {"pretrain_steps", "seed", "steps", "group_size", "prompts_per_step", "epochs",
+            "rollouts", "gold", "depth", "step"}
 FLOATS = {"overlap", "noise", "beta", "temperature", "seconds", "base", "tuned", "law"}
 
 
@@ -237,13 +238,14 @@ def read_csv(path, columns, remedy):
             header, rows = reader.fieldnames or [], list(reader)
     except (csv.Error, UnicodeDecodeError) as error:
         raise CommandError(f"{path}: is damaged ({error}); {remedy}") from None
-    missing = set(columns) - LATER - set(header)
+    missing = set(columns) - {*header, *ADDED}
     if missing:
         raise CommandError(f"{path}: has no column {min(missing)}; {remedy}")
     for i, row in enumerate(rows, 2):
         if None in row or None in row.values():
             raise CommandError(f"{path}: is damaged (line {i} has another number of columns); "
                                f"{remedy}")
+        row.update({column: "" for column in set(columns) - set(header)})
     return rows
 
 

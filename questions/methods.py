@@ -1,20 +1,26 @@
 """Does another method reach what GRPO does not?
 
-Every method from shared bases that never saw the edge (overlap 0), trained on id and edge in equal
-parts, at as many rollouts as GRPO's. The paper of the crossover (2504.13837) found that all
-RL methods it tried are alike, that none reaches beyond the base, and that distillation does. All
-three can be asked exactly here. Methods of RL are all but sft, rft and distill.
+Every variant that sees no more than the outcome and the trace, from shared bases that never saw the
+edge (overlap 0) or saw it once in a hundred problems, trained on id and edge in equal parts, at as
+many rollouts as GRPO. The paper of the crossover (2504.13837) found that all RL methods it tried
+are alike, that none reaches beyond the base, and that distillation does. All three can be asked
+exactly here. A method's control is GRPO with as many updates on each batch of rollouts, for the
+second update alone is worth something. Each method runs at its own defaults and at the best of
+three learning rates, chosen on seed 0. sft and distill see more, and are no RL.
 
-Rule, fixed before the runs of the first study, 2026-11-21; seeds 0 to 2; 2 points are ours.
-Reach: exact pass@k on edge after each RL method minus the base's, k = 1024 and 2^20: supported if
-for some method in some cell the interval lies above +2 points at one of them; refuted if everywhere
-it lies below +2. Difference: mass on id; seeds share their base, so the labels of the methods are
-permuted within a seed (2000 times); a cell supports if p < 0.05 and the methods' means spread (std)
-more than a method's seeds do, refutes if p > 0.05 and they spread less; the verdict is what all
-cells that decide agree on. Distillation: exact pass@1024 on edge after distillation minus that of
-the best RL method on the same base: a cell supports if the interval lies above +2 points, refutes
-if below, with the same agreement; cells where the base's pass@1024 is above 0.9 are left out, since
-there is nothing to expand.
+Rule, fixed 2026-11-21, before its runs; seeds 3 to 5. Reach: a cell counts only where the base's
+exact pass@1024 on edge is below 0.9. In those, every RL method's exact pass@k on edge, k = 1024 and
+2^20, minus the base's, and minus its control's: supported if one comparison has a mean above +2
+points and a p-value (one-sided) below 0.05 after Holm's correction for all of the table; refuted if
+every interval lies below +2 points. Judged again without the methods that aim elsewhere: passk (to cover
+a prompt, not to be right), w_reinforce and ngrpo (what is wrong, first), unlikely (rare answers),
+format_length (never looks at the answer), and ton (learns when to skip).
+Difference: mass on id; seeds share their base, so the labels of the methods are permuted within a
+seed (2000 times); a cell supports if p < 0.05 and the methods' means spread (std) more than a
+method's seeds do, refutes if p > 0.05 and they spread less; the verdict is what all cells that
+decide agree on. Distillation: exact pass@1024 on edge after distillation minus that of the best RL
+method on the same base: a cell supports if the interval lies above +2 points, refutes if below,
+with the same agreement.
 """
 import math
 
@@ -22,91 +28,187 @@ import numpy as np
 
 from cli import show_k
 from lab import draw
-from lab.jobs import chain, pretraining, seeds, tuning
-from lab.judge import POINTS, Verdict, above, below, by_seed, decide, group, n_seeds, pm, some
-from lab.judge import tally, unanimous
+from lab.jobs import chain, enough, pretraining, seeds, tuning
+from lab.judge import POINTS, Verdict, above, below, by_seed, cells, decide, holm, n_seeds
+from lab.judge import over_seeds, p_value, pm, tally, unanimous
 
 ORDER = 13
-REACH = "Some RL method reaches what the base does not (overlap 0)"
+REACH = "Some RL method reaches what the base does not"
+MORE = "Some RL method reaches what GRPO with as many updates does not"
 DIFFER = "RL methods differ by more than seeds do"
 DISTILL = "Distillation expands what RL does not"
-NOT_RL = ("sft", "rft", "distill")
-TRIES = [2 ** i for i in range(21)]  # k, in the figure
-METHODS = ("grpo", "dr_grpo", "rloo", "remax", "reinforce_pp", "reinforce_pp_baseline", "dapo",
-           "gspo", "cispo", "ppo", "w_reinforce", "passk", "rft")
+TABLE = "Every method from the same bases"
+NOT_RL = ("sft", "rft", "superhf", "distill")   # they imitate: gold, themselves, a teacher
+ELSEWHERE = ("passk", "w_reinforce", "ngrpo", "unlikely", "format_length", "ton")
+REACHED = 0.9            # of the edge by pass@1024: there is nothing to expand
+TRIES = (1024, 2 ** 20)  # k
+METHODS = (
+    "grpo", "dr_grpo", "rloo", "remax", "reinforce_pp", "reinforce_pp_baseline", "dapo", "gspo",
+    "cispo", "ppo", "w_reinforce", "passk", "rft", "balanced", "resets", "acereason", "apohf",
+    "branch", "care", "cures", "dcpo", "disco", "format_length", "grpo_lambda", "gtpo", "guard",
+    "hicra", "knapsack", "long_short", "ngrpo", "prorl", "reg", "rest_rl", "seed", "spo",
+    "spo_chain", "superhf", "tempflow", "tempo", "ton", "unlikely", "xrpo")
 PLACES = (("arithmetic", "depth"), ("arithmetic", "composition"), ("graph", "length"))
+OVERLAPS = (0.0, 0.01)
 
 
 def jobs(args):
     found = []
-    budget = ["--budget-rollouts", str(args.grpo_steps * 32 * 16)]
-    longest = 4 * args.grpo_steps   # the budget ends every run before this
+    rollouts = args.grpo_steps * 32 * 16
     for seed in seeds(args):
         for task, axis in PLACES:
-            base = pretraining(args, seed, task, axis)
             # distillation's teacher is clean, and saw the edge as often as the id cells
-            teacher = pretraining(args, seed, task, axis, overlap=0.5, noise=0.0)
-            arms = []
-            for method in METHODS:
-                flags = ["--method", method, "--train-on", "mix", *budget]
-                arms.append(tuning(args, base, f"rival-{method}", flags, longest))
-            flags = ["--method", "distill", "--teacher", teacher.out, "--train-on", "mix", *budget]
-            arms.append(tuning(args, base, "rival-distill", flags, longest, needs=[teacher]))
-            flags = ["--method", "sft", "--train-on", "mix"]   # as many problems as GRPO's prompts
-            arms.append(tuning(args, base, "rival-sft", flags))
-            found += [teacher, *chain(args, base, arms)]
+            steps = enough(args, task, axis)
+            teacher = pretraining(args, seed, task, axis, overlap=0.5, noise=0.0, steps=steps)
+            found.append(teacher)
+            for overlap in OVERLAPS:
+                base = pretraining(args, seed, task, axis, overlap=overlap, steps=steps)
+                found += chain(args, base, arms(args, base, teacher, rollouts))
     return found
 
 
+def arms(args, base, teacher, rollouts):
+    """Everything that is trained from one base."""
+    budget = ["--train-on", "mix", "--budget-rollouts", str(rollouts)]
+    longest = 4 * args.grpo_steps   # the budget ends every run before this
+
+    def rival(name, method, flags=(), **more):
+        return tuning(args, base, f"rival-{name}", ["--method", method, *budget, *flags], longest,
+                      **more)
+
+    taught = ["--teacher", teacher.out]
+    return [*(rival(method, method) for method in METHODS),
+            rival("grpo-twice", "grpo", ["--epochs", "2"]),
+            rival("distill", "distill", taught, needs=[teacher]),
+            rival("distill-16", "distill", [*taught, "--group-size", "16"], needs=[teacher]),
+            tuning(args, base, "rival-sft", ["--method", "sft", "--train-on", "mix"])]
+
+
 def verdicts(runs):
-    return [reach_beyond_the_base(runs), methods_differ(runs), distillation_expands(runs),
-            everything(runs)]
+    alike = [run for run in runs if run.reach("base", "edge", 1024) <= REACHED]
+    less = "without those that aim elsewhere"
+    return [beyond(REACH, alike, base_of), beyond(f"{REACH}, {less}", alike, base_of, ELSEWHERE),
+            beyond(MORE, alike, control), beyond(f"{MORE}, {less}", alike, control, ELSEWHERE),
+            methods_differ(DIFFER, runs), methods_differ(f"{DIFFER}, {less}", runs, ELSEWHERE),
+            distillation_expands(alike), everything(runs)]
 
 
-def methods(runs, rl=False):
-    """{method: arm}, in the order in which they were recorded; rl: without NOT_RL."""
-    found = {arm.method: arm.name for r in runs for arm in r.arms.values()
-             if arm.method != "pretrain"}
-    return {method: arm for method, arm in found.items() if not (rl and method in NOT_RL)}
+# ------------------------------------------------------------------------ what is held against what
+
+def leaked(runs):
+    """Those of bases that saw a little of the edge, and not so much that nothing is left to get."""
+    return [run for run in runs
+            if run.overlap > 0 and run.reach("base", "edge", 1024) <= REACHED]
 
 
-def reach_beyond_the_base(runs):
-    words, numbers, most = [], [], 0
-    table = [["cell", "k", "base", "method with the largest gain", "gain",
-              "verdicts of the methods"]]
-    for place, these in group(runs, lambda r: r.place).items():
-        for k in (1024, 2 ** 20):
-            gains = {method: by_seed(these, lambda r: r.gain(arm, "edge", k))
-                     for method, arm in methods(these, rl=True).items()}
-            if not gains:
-                continue
-            here = [decide(values, yes=above(POINTS), no=below(POINTS))
-                    for values in gains.values()]
-            best = max(gains, key=lambda method: np.mean(gains[method]))
-            base = by_seed(these, lambda r: r.reach("base", "edge", k))
-            words += here
-            most = max(most, len(gains[best]))
-            numbers.append(f"{place}, k {show_k(k)}: at most {pm(gains[best])}")
-            table.append([place, show_k(k), pm(base, "p"), best, pm(gains[best]), tally(here)])
-    return Verdict(REACH, some(words), "; ".join(numbers), table if words else [], most)
+def label(arm):
+    """What a row is called: the method, and what is not its default."""
+    if arm.method == "grpo" and updates(arm) == 2:
+        return "grpo, two updates"
+    if arm.method == "distill" and arm.group_size == 16:
+        return "distill, as many updates"
+    return arm.method
 
 
-def methods_differ(runs):
+def updates(arm):
+    return arm.epochs or 1   # a method that has no such flag makes one
+
+
+def methods(runs, rl=False, but=()):
+    """{label: arm's name}, in the order in which they were recorded; rl: without NOT_RL."""
+    left_out = {*but, *(NOT_RL if rl else ())}
+    return {label(arm): arm.name for run in runs for arm in run.arms.values()
+            if arm.method not in {"pretrain", *left_out}}
+
+
+def base_of(run, arm):
+    return "base"
+
+
+def control(run, arm):
+    """The name of GRPO with as many updates as this arm; "" if it did not run, or if it is that."""
+    for other in run.arms_where(method="grpo"):
+        if updates(other) == updates(run.arms[arm]) and other.name != arm:
+            return other.name
+    return ""
+
+
+def more(run, arm, split, k, than):
+    """What an arm reaches beyond another, than(run, arm); nan if one of the two is not there."""
+    if arm not in run.arms:
+        return math.nan
+    return run.reach(arm, split, k) - run.reach(than(run, arm), split, k)
+
+
+# --------------------------------------------------------------------------------------- the claims
+
+def beyond(claim, runs, than, but=()):
+    """Is there a method with more exact pass@k on edge?"""
+    gains = {}
+    for cell, these in cells(runs).items():
+        for name, arm in methods(these, rl=True, but=but).items():
+            for k in TRIES:
+                values = by_seed(these, lambda r: more(r, arm, "edge", k, than))
+                if values:
+                    gains[cell, k, name] = values
+    word, p = exceeds(list(gains.values()))
+    p = dict(zip(gains, p))
+    table = [["cell", "k", "method with the largest gain", "gain", "p (Holm)", "above, below +2"]]
+    for cell, k in dict.fromkeys(key[:2] for key in gains):
+        here = {key: values for key, values in gains.items() if key[:2] == (cell, k)}
+        best = max(here, key=lambda key: np.mean(here[key]))
+        words = [decide(values, yes=above(POINTS), no=below(POINTS)) for values in here.values()]
+        table.append([cell, show_k(k), best[2], pm(here[best]), f"{p[best]:.3f}",
+                      f"{words.count('supported')}, {words.count('refuted')} of {len(words)}"])
+    numbers = f"{len(gains)} comparisons"
+    if gains:
+        best = max(gains, key=lambda key: np.mean(gains[key]))
+        numbers += f"; the largest: {best[2]}, {best[0]}, k {show_k(best[1])}: {pm(gains[best])}"
+    return Verdict(claim, word, numbers if gains else "", table if gains else [],
+                   n_seeds(runs) if gains else 0)
+
+
+def exceeds(comparisons):
+    """(verdict, Holm's p-values) on "one of them exceeds 2 points", from their numbers per seed.
+
+    >>> exceeds([[0.10, 0.12, 0.09], [0.01, 0.0, 0.0]])[0], exceeds([[0.01, 0.0, 0.0]])[0]
+    ('supported', 'refuted')
+    >>> exceeds([[0.10, 0.12, 0.09], *[[0.03, -0.03, 0.0]] * 40])[0]    # p 0.006, times 41
+    'undecided'
+    """
+    p = holm([chance(values) for values in comparisons])
+    if not comparisons:
+        return "not run", p
+    if any(np.mean(values) > POINTS and x < 0.05 for values, x in zip(comparisons, p)):
+        return "supported", p
+    words = {decide(values, yes=above(POINTS), no=below(POINTS)) for values in comparisons}
+    return "refuted" if words == {"refuted"} else "undecided", p
+
+
+def chance(values):
+    """One-sided p-value of the t test that a mean over seeds is no more than 2 points."""
+    if len(values) < 2:
+        return 1.0
+    two_sided = p_value(values, POINTS)
+    return two_sided / 2 if np.mean(values) > POINTS else 1 - two_sided / 2
+
+
+def methods_differ(claim, runs, but=()):
     words, numbers, most = [], [], 0
     table = [["cell", "std of the methods' means", "std over seeds of a method, mean",
               "p (permutation)", "this cell"]]
-    for place, these in group(runs, lambda r: r.place).items():
-        arms = methods(these, rl=True).values()
-        complete = [r for r in these if r.has(*arms, split="id")]
-        if len(arms) < 2 or not complete:
+    for cell, these in cells(runs).items():
+        names = methods(these, rl=True, but=but).values()
+        complete = [r for r in these if r.has(*names, split="id")]
+        if len(names) < 2 or not complete:
             continue
-        x = np.array([[r.reach(arm, "id") for arm in arms] for r in complete])  # [seeds, methods]
+        x = np.array([[r.reach(arm, "id") for arm in names] for r in complete])  # [seeds, methods]
         between, within, p = spread(x)
         words.append(differ(len(x), between, within, p))
         most = max(most, len(x))
-        numbers.append(f"{place}: {between:.3f} between methods, {within:.3f} between seeds")
-        table.append([place, f"{between:.3f}", f"{within:.3f}", f"{p:.3f}", words[-1]])
-    return Verdict(DIFFER, unanimous(words), "; ".join(numbers), table if words else [], most)
+        numbers.append(f"{cell}: {between:.3f} between methods, {within:.3f} between seeds")
+        table.append([cell, f"{between:.3f}", f"{within:.3f}", f"{p:.3f}", words[-1]])
+    return Verdict(claim, unanimous(words), "; ".join(numbers), table if words else [], most)
 
 
 def spread(x, draws=2000):
@@ -131,18 +233,17 @@ def differ(n, between, within, p):
 def distillation_expands(runs):
     words, numbers, most = [], [], 0
     table = [["cell", "base", "best RL method", "distill", "seeds"]]
-    for place, these in group(runs, lambda r: r.place).items():
-        base = by_seed(these, lambda r: r.reach("base", "edge", 1024))
-        arms = methods(these)
-        if "distill" not in arms or not methods(these, rl=True) or np.mean(base) > 0.9:
+    for cell, these in cells(runs).items():
+        names = methods(these)
+        if "distill" not in names or not methods(these, rl=True):
             continue
-        best = by_seed(these, best_of_rl)
-        distilled = by_seed(these, lambda r: r.reach(arms["distill"], "edge", 1024))
-        more = by_seed(these, lambda r: r.reach(arms["distill"], "edge", 1024) - best_of_rl(r))
-        words.append(decide(more, yes=above(POINTS), no=below(POINTS)))
-        most = max(most, len(more))
-        numbers.append(f"{place}: {pm(more)}")
-        table.append([place, pm(base, "p"), pm(best, "p"), pm(distilled, "p"),
+        distilled = by_seed(these, lambda r: r.reach(names["distill"], "edge", 1024))
+        gain = by_seed(these, lambda r: r.reach(names["distill"], "edge", 1024) - best_of_rl(r))
+        words.append(decide(gain, yes=above(POINTS), no=below(POINTS)))
+        most = max(most, len(gain))
+        numbers.append(f"{cell}: {pm(gain)}")
+        table.append([cell, pm(by_seed(these, lambda r: r.reach("base", "edge", 1024)), "p"),
+                      pm(by_seed(these, best_of_rl), "p"), pm(distilled, "p"),
                       str(n_seeds(these))])
     return Verdict(DISTILL, unanimous(words), "; ".join(numbers), table if words else [], most)
 
@@ -151,60 +252,71 @@ def best_of_rl(run):
     return max(run.reach(arm, "edge", 1024) for arm in methods([run], rl=True).values())
 
 
+# ------------------------------------------------------------------------------- one row per method
+
+def ranked(runs):
+    """[(label, arm's name)] by mean mass on id over all cells, the highest first."""
+    means = {pair: by_seed(runs, lambda r: r.reach(pair[1], "id"))
+             for pair in methods(runs).items()}
+    return sorted((pair for pair in means if means[pair]), key=lambda pair: -np.mean(means[pair]))
+
+
 def everything(runs):
-    """The table of 2504.13837: pass@1, pass@256, and what a perfect sharpener would still win."""
-    table = [["cell", "method", "rollouts", "id pass@1", "id pass@256", "id gap", "edge pass@1",
-              "edge pass@256", "edge pass@2^20"]]
-    for place, these in group(runs, lambda r: r.place).items():
-        for method, arm in {"base": "base", **methods(these)}.items():
-            spent = [r.arms[arm].rollouts for r in these if arm in r.arms]
-            spent = [rollouts for rollouts in spent if rollouts is not None]
-
-            def reach(split, k):
-                return pm(by_seed(these, lambda r: r.reach(arm, split, k)), "p")
-
-            gap = by_seed(these, lambda r: r.reach("base", "id", 256) - r.reach(arm, "id"))
-            table.append([place, method, f"{np.mean(spent):,.0f}" if spent else "",
-                          reach("id", 1), reach("id", 256), pm(gap, "p"),
-                          reach("edge", 1), reach("edge", 256), reach("edge", 2 ** 20)])
-    if len(table) == 1:
-        return Verdict("Every method from the same bases", "not run")
-    return Verdict("Every method from the same bases", "a table", f"{len(methods(runs))} methods",
-                   table, n_seeds(runs),
-                   "Gap: the base's pass@256 minus the method's pass@1, on id.")
+    """The ranking: id over all cells, and the edge of each."""
+    there = cells(runs)
+    table = [["", "method", "updates", "rollouts", "id pass@1", "more than its control",
+              *(f"edge pass@1, {cell}" for cell in there),
+              *(f"edge pass@1024, {cell}" for cell in there)]]
+    for rank, (name, arm) in enumerate([("base", "base"), *ranked(runs)]):
+        about = [r.arms[arm] for r in runs if arm in r.arms]
+        spent = [a.rollouts for a in about if a.rollouts is not None]
+        gain = by_seed(runs, lambda r: more(r, arm, "id", 1, control))
+        row = [str(rank or ""), name, str(updates(about[0])) if rank else "",
+               f"{np.mean(spent):,.0f}" if spent else "",
+               pm(by_seed(runs, lambda r: r.reach(arm, "id")), "p"),
+               pm(gain) if gain and rank else ""]
+        for k in (1, 1024):
+            row += [pm(by_seed(these, lambda r: r.reach(arm, "edge", k)), "p")
+                    for these in there.values()]
+        table.append(row)
+    if len(table) == 2 or not runs:
+        return Verdict(TABLE, "not run")
+    return Verdict(TABLE, "a table", f"{len(methods(runs))} rows of methods", table,
+                   n_seeds(runs), "Means over cells and seeds, ± over seeds. A method's "
+                   "control is GRPO with as many updates on each batch.")
 
 
 def figure(runs):
-    """pass@k of every method on id and on edge."""
-    places = group([r for r in runs if r.has("base", split="edge")], lambda r: r.place)
-    if not methods(runs):
+    """One row per method: mass on id and on the edge that one problem in a hundred showed."""
+    order = ranked(runs)
+    if not order:
         return None
-    special = {"distill": draw.Look(draw.GREEN, "", "-", "distill"),
-               "sft": draw.Look(draw.PURPLE, "", "--", "sft"),
-               "rft": draw.Look(draw.BLUE, "", ":", "rft")}
-    fig, axes = draw.panels(2, len(places), sharex=True, sharey=True)
-    for column, (place, these) in enumerate(places.items()):
-        for ax, split in zip(axes[:, column], ("id", "edge")):
-            look = draw.Look(draw.ORANGE, "", "-", "RL methods")
-            for arm in methods(these, rl=True).values():
-                curve(ax, these, arm, split, look)
-                look = look._replace(label=None)  # once in the legend
-            curve(ax, these, "base", split, draw.LOOK["base"], 1.8)
-            for method, arm in methods(these).items():
-                if method in special:
-                    curve(ax, these, arm, split, special[method], 1.6)
-            draw.tries(ax, TRIES)
-            ax.set_title(f"{place}: {split}")
-    axes[0, 0].legend(loc="lower right")
-    fig.supxlabel("k")
-    fig.supylabel("exact pass@k")
-    fig.suptitle("Every method from the same bases, which never saw the edge, at equal rollouts "
-                 "(mean over seeds)")
+    some = leaked(runs)
+    columns = [("mass on id, all cells", runs, 1)]
+    if some:
+        where = " and ".join(sorted({r.place for r in some}))
+        columns += [(f"edge of {where}, 1 % leaked: pass@1", some, 1),
+                    ("the same: pass@1024", some, 1024)]
+    fig, axes = draw.panels(1, len(columns), 0.6 + 0.14 * len(order), sharey=True)
+    rows = -np.arange(len(order))
+    for ax, (title, these, k) in zip(axes[0], columns):
+        split = "id" if these is runs else "edge"
+        start, half = over_seeds(by_seed(these, lambda r: r.reach("base", split, k)))
+        ax.axvline(start, color=draw.BLACK, lw=1, label="base")
+        for y, (name, arm) in zip(rows, order):
+            values = by_seed(these, lambda r: r.reach(arm, split, k))
+            if values:
+                mean, down, up = draw.interval(values, (0, 1))
+                ax.errorbar([mean], [y], xerr=[[down], [up]], marker="o", ms=3.5, capsize=1.5,
+                            lw=1, color=color_of(name))
+        ax.set(title=title, xlim=(-0.03, 1.03), ylim=(rows[-1] - 0.7, 0.7), yticks=rows)
+    axes[0, 0].set_yticklabels([name for name, _ in order], fontsize=6.5)
+    axes[0, 0].legend(loc="lower left")
     return fig
 
 
-def curve(ax, runs, arm, split, look, width=0.7):
-    there = [r.reach(arm, split, TRIES) for r in runs if r.has(arm, split=split)]
-    if there:
-        ax.plot(TRIES, np.mean(there, axis=0), color=look.color, ls=look.line, lw=width,
-                label=look.label)
+def color_of(name):
+    """GRPO's rows, those that see more than RL does, and all others."""
+    if name.startswith("grpo") and name != "grpo_lambda":
+        return draw.BLUE
+    return draw.GREEN if name.startswith(("sft", "distill")) else draw.ORANGE

@@ -15,6 +15,7 @@ import pytest
 
 import questions
 import study
+import variants
 from lab import report
 from lab.judge import Verdict, change_table
 from lab.runner import SCRIPTS
@@ -495,36 +496,69 @@ def test_methods():
 
     def words(n=3, distill=to(0.9), **methods_of):
         found = methods.verdicts(rivals(n, distill, **methods_of))
-        return [v.verdict for v in found[:3]]
+        return found[0].verdict, found[6].verdict
 
-    reach, _, expands = words(**three)
-    assert (reach, expands) == ("refuted", "supported")
+    assert words(**three) == ("refuted", "supported")
     assert words(**{**three, "b": to(0.5)})[0] == "supported"   # one method in one cell is enough
     assert words(**{**three, "b": [to(0.5), KEPT, KEPT]})[0] == "undecided"
-    assert words(distill=KEPT, **three)[2] == "refuted"
-    assert words(distill=[to(0.9), KEPT, KEPT], **three)[2] == "undecided"
-    assert words(n=1, **three) == ["undecided"] * 3
+    assert words(distill=KEPT, **three)[1] == "refuted"
+    assert words(distill=[to(0.9), KEPT, KEPT], **three)[1] == "undecided"
+    assert words(n=1, **three) == ("undecided", "undecided")
     # a mass of 0.001 is not to be seen at pass@1, and plain at pass@1024
     assert words(**{**three, "b": to(1e-3)})[0] == "supported"
     # distillation is held against the best RL method, not against the base
-    assert words(**{**three, "b": to(0.9)})[2] == "refuted"
+    assert words(**{**three, "b": to(0.9)})[1] == "refuted"
     # sft, rft and distillation are not RL: what they reach does not count
     assert words(sft=to(0.9), rft=to(0.9), **three)[0] == "refuted"
 
 
-def test_distillation_has_nothing_to_expand_where_the_base_reaches_all():
+def test_many_comparisons_need_a_clearer_one():
+    """What one method of three shows is no finding among ninety that show nothing."""
+    good = [to(4e-7), to(5e-7), to(6e-7)]   # pass@2^20: 0.34, 0.41, 0.47
+    few, many = ({f"m{i}": KEPT for i in range(n)} for n in (2, 90))
+    assert methods.verdicts(rivals(good=good, **few))[0].verdict == "supported"
+    found = methods.verdicts(rivals(good=good, **many))[0]
+    assert found.verdict == "undecided" and "the largest: good" in found.numbers
+
+
+def test_a_method_is_held_against_grpo_with_as_many_updates():
+    def words(**arms):
+        base = (0.5, 1e-12, 1e-12)
+        arms = [tuned(f"rival-{name}", change, method=name.split("_")[0], epochs=epochs)
+                for name, (change, epochs) in arms.items()]
+        found = methods.verdicts(seeds(*arms, base=base, question="methods"))
+        return [found[i].verdict for i in (0, 2, 3)], found[7].table
+
+    twice = {"grpo": (KEPT, 1), "grpo_twice": (to(0.5), 2)}
+    # two updates reach more than the base, and no more than GRPO's second update does
+    held, table = words(**twice, cispo=(to(0.5), 2))
+    assert held == ["supported", "refuted", "refuted"]
+    held, _ = words(grpo=(to(0.5), 1), rloo=(to(0.5), 1))
+    assert held == ["supported", "refuted", "refuted"]
+    held, _ = words(grpo=(KEPT, 1), passk=(to(0.5), 1))      # it aims elsewhere
+    assert held == ["supported", "supported", "not run"]
+    rows = {row[1]: row for row in table}
+    assert rows["grpo, two updates"][2] == "2" and rows["cispo"][5].startswith("+0.000")
+
+
+def test_where_the_base_reaches_all_there_is_nothing_to_expand():
     runs = rivals(base=(0.5, 0.3, 0.1), a=shift(1))
-    assert methods.verdicts(runs)[2].verdict == "not run"
+    assert {methods.verdicts(runs)[i].verdict for i in (0, 1, 2, 3, 6)} == {"not run"}
 
 
 def test_methods_differ_by_more_than_seeds_do():
     def word(**changes):
-        return methods.verdicts(rivals(**changes))[1].verdict
+        return methods.verdicts(rivals(**changes))[4].verdict
 
     apart = {name: [shift(i), shift(i + 0.1), shift(i + 0.05)] for i, name in enumerate("abcd")}
     noise = {name: [shift((i * 7 + seed * 5) % 4) for seed in range(3)]
              for i, name in enumerate("abcd")}
     assert word(**apart) == "supported" and word(**noise) == "refuted"
+
+
+def test_every_method_that_sees_no_gold_is_asked():
+    here = {*methods.METHODS, "sft", "distill"}
+    assert here <= {*variants.names()} and len(here) == len(methods.METHODS) + 2
 
 
 @pytest.mark.parametrize("seeds_, between, within, p, word", [
@@ -547,11 +581,12 @@ def test_labels_are_shuffled_within_a_seed():
     assert methods.spread(luck + noise)[2] > 0.05
 
 
-def test_the_table_of_methods_has_what_they_sampled():
+def test_the_table_of_methods_is_a_ranking():
     runs = seeds(tuned("rival-ppo", shift(1), method="ppo", rollouts=30720),
                  tuned("rival-sft", shift(2), method="sft"))
-    rows = [row[1:3] for row in methods.verdicts(runs)[3].table]
-    assert rows == [["method", "rollouts"], ["base", ""], ["ppo", "30,720"], ["sft", ""]]
+    rows = [row[:4] for row in methods.verdicts(runs)[7].table]
+    assert rows == [["", "method", "updates", "rollouts"], ["", "base", "", ""],
+                    ["1", "sft", "1", ""], ["2", "ppo", "1", "30,720"]]
 
 
 def test_controls_put_the_default_beside_what_was_changed():

@@ -7,8 +7,10 @@ from types import SimpleNamespace
 import pytest
 
 import questions
+import variants
 from cli import CommandError
-from lab import draw, records, report
+from lab import draw, museum, records, report
+from questions import methods
 from synthetic import seeds, tuned, shift, whole_study
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -185,6 +187,34 @@ def test_nothing_measured_is_a_page_without_a_verdict(tmp_path):
     found = summary(report.text(tmp_path, questions))
     assert {word for word, *_ in found.values()} == {"not run"}
     assert not any(seeds_ or numbers for _, seeds_, numbers in found.values())
+
+
+# --------------------------------------------------------------------------- the guide to the methods
+
+def test_the_committed_guide_is_what_the_files_and_the_numbers_give():
+    """A reader's own method may be missing: what has a row must be as it would be written now."""
+    with open(os.path.join(ROOT, "variants", "README.md"), encoding="utf-8") as file:
+        guide = file.read()
+    listed = re.findall(r"^\| \[(\w+)\]\(", guide, re.M)
+    assert {*methods.METHODS, "sft", "distill"} <= {*listed} <= {*variants.names()}
+    runs = records.read(os.path.join(RESULTS, "methods"))
+    assert guide == museum.page(methods, runs, listed), (
+        "variants/README.md is not what files and numbers give: python study.py --report")
+
+
+def test_the_guide_has_a_row_for_every_method_and_its_numbers():
+    runs = [run for overlap in (0.0, 0.01) for run in seeds(
+        tuned("rival-grpo", shift(1), method="grpo", epochs=1, seconds=10.0),
+        tuned("rival-dapo", shift(2), method="dapo", epochs=1, seconds=25.0),
+        overlap=overlap, base=(0.5, 1e-5, 1e-9), question="methods")]
+    page = museum.page(methods, runs, variants.names())
+    rows = {row.split("](")[0][3:]: row for row in page.splitlines() if row.startswith("| [")}
+    assert sorted(rows) == sorted(variants.names())
+    assert "2503.14476 | the outcome, and lengths | 1 | 2.5 | 0.8" in rows["dapo"]
+    assert rows["gspo"].endswith("|  | - | - | - | - |")   # nothing measured
+    assert "at arithmetic depth, where one" in page and "over 3 seeds" in page
+    for line in page.splitlines():
+        assert line.startswith(("|", "#")) or len(line) <= 100, line
 
 
 def test_half_of_a_record_is_refused_in_one_line(tmp_path):

@@ -236,10 +236,26 @@ def test_list_from_any_folder_and_only_the_chosen_file_is_imported(tmp_path):
     assert done.returncode == 0 and not done.stderr and not os.listdir(tmp_path)
     imported, *lines = done.stdout.splitlines()
     assert imported == "['variants.dapo']"
-    assert [line.split()[0] for line in lines] == variants.names()
-    for line in lines:
-        assert "broken" not in line and re.search(r" (\d{4}\.\d{5}|own)  ", line), line
-        assert len(line) <= 100, f"shorten the first line of the class's docstring: {line}"
+    methods = [line for line in lines if line.startswith("  ")]
+    assert sorted(line.split()[0] for line in methods) == sorted(variants.names())
+    for line in methods:
+        assert re.search(r" (\d{4}\.\d{5}|own)  ", line), line
+        assert len(line) < 100, f"shorten the first line of the class's docstring: {line}"
+    assert "broken" not in done.stdout and "  grpo " in lines[0]
+
+
+def test_list_is_grouped_by_the_first_box_that_a_method_changes(tmp_path, monkeypatch):
+    boxes = {box: its for box, its in variants.grouped()[0].items()}
+    assert "reinforce_pp" in boxes["advantages"] and "gspo" in boxes["log_ratio"]
+    assert "dapo" in boxes["experience"]     # and advantages, later
+    assert "resets" in boxes["step"]         # it changes nothing else
+    assert "acereason" in boxes["step"] and boxes["knobs"] == ["dr_grpo"]
+    assert list(boxes) == [box for box in [*vars(GRPO), "knobs"] if box in boxes]
+    (tmp_path / "odd.py").write_text("import nothing_of_this_name")
+    monkeypatch.setattr(variants, "__path__", [*variants.__path__, str(tmp_path)])
+    lines = variants.listing()
+    assert lines[-2] == "broken:" and lines[-1].startswith("  odd ") and len(lines[-1]) <= 100
+    assert sum(line.startswith("  ") for line in lines) == len(variants.names())
 
 
 # ============================================================ what a doctest cannot show, by method

@@ -110,13 +110,49 @@ def summary(name):
     return (load(name).__doc__ or "no docstring").strip().splitlines()[0]
 
 
-def describe(name, width=100):
-    """The line of `--method list`: name, first box changed, paper, what it is."""
-    try:
-        method = load(name)
-    except CommandError as error:
-        return f"{name:21s} broken: {error}"[:width]
-    boxes = [box for box in overrides(method) if box != "step"]  # which is often only wrapped
-    box = (boxes or overrides(method) or ["knobs"])[0]
-    paper = re.search(r"\d{4}\.\d{5}|^own$|$", method.paper)[0]
-    return f"{name:21s} {box:10s} {paper:11s} {summary(name)}"[:width]
+def first_box(method):
+    """The first box that a method changes, "knobs" if it changes none; step only if it is the only
+    one, for it is often merely wrapped."""
+    boxes = overrides(method)
+    return ([box for box in boxes if box != "step"] or boxes or ["knobs"])[0]
+
+
+def number_of(method):
+    """The arXiv number of a method's paper, "own" if it has none, "" if nothing is said."""
+    return re.search(r"\d{4}\.\d{5}|^own$|$", method.paper)[0]
+
+
+def grouped():
+    """({box: names} of the files by the first box that they change, in the order of grpo.py;
+    {name: what is wrong} of those that cannot be loaded)."""
+    found = {name: [] for name in [*vars(GRPO), "knobs"]}
+    broken = {}
+    for name in names()[1:]:   # the first is GRPO itself
+        try:
+            found[first_box(load(name))].append(name)
+        except CommandError as error:
+            broken[name] = str(error)
+    return {box: its for box, its in found.items() if its}, broken
+
+
+def what_it_does(box):
+    """A box in a few words: the first sentence of its docstring, without shapes."""
+    if box == "knobs":
+        return "no box, only numbers"
+    text = " ".join(vars(GRPO)[box].__doc__.split())
+    return re.split(r"[.;:] |\.$", re.sub(r"^(\S+ )?(\[.*?\]|Scalar)( \w+)?: ", "", text))[0]
+
+
+def listing(width=100):
+    """The lines of `--method list`, grouped by the first box that a method changes."""
+    found, broken = grouped()
+    lines = [line_of("grpo")]
+    for box, its in found.items():
+        lines += ["", f"{box}: {what_it_does(box)}", *map(line_of, its)]
+    lines += ["", "broken:"] if broken else []
+    lines += [f"  {name:21s} {error}" for name, error in broken.items()]
+    return [line[:width] for line in lines]
+
+
+def line_of(name):
+    return f"  {name:21s} {number_of(load(name)):10s}  {summary(name)}"
