@@ -38,6 +38,7 @@ class Arm:
     group_size: int | None = None
     prompts_per_step: int | None = None
     rollouts: int | None = None    # completions sampled in training; None where nobody counted
+    gold: int | None = None        # tokens of gold solutions shown; None where none are
     temperature: float = 1.0       # that its mass is measured at; 0 is greedy
     init: str = ""                 # the arm that it started from; "" for the base, colder or not
     command: str = ""
@@ -114,10 +115,11 @@ KEY = ("chain", "task", "arm", "split", "cell")   # what tells rows apart
 NUMBERS = ["prompts", "mass", "low", "high", *(f"p{k}" for k in KS[1:-1]), "p2^20", "fell",
            "base_mass"]
 COLUMNS = [*RUN_COLUMNS, *KEY[2:], *NUMBERS, *ARM_COLUMNS]
+LATER = {"gold"}   # columns that an older file does not have: empty
 STEP_COLUMNS = ["chain", "seed", "arm", "kl", "beta", "depth", "step", "prefix", "base", "tuned",
                 "law"]
 INTEGERS = {"pretrain_steps", "seed", "steps", "group_size", "prompts_per_step", "rollouts",
-            "depth", "step"}
+            "gold", "depth", "step"}
 FLOATS = {"overlap", "noise", "beta", "temperature", "seconds", "base", "tuned", "law"}
 
 
@@ -155,7 +157,7 @@ def read(folder):
         for row in rows:
             run = runs.setdefault((row["chain"], row["task"]), new_run(question, row))
             if row["arm"] not in run.arms:
-                values = {column: parsed(column, row[column]) for column in ARM_COLUMNS}
+                values = {column: parsed(column, row.get(column, "")) for column in ARM_COLUMNS}
                 run.arms[row["arm"]] = Arm(row["arm"], **values)
             if row["cell"] == "all":
                 continue
@@ -235,7 +237,7 @@ def read_csv(path, columns, remedy):
             header, rows = reader.fieldnames or [], list(reader)
     except (csv.Error, UnicodeDecodeError) as error:
         raise CommandError(f"{path}: is damaged ({error}); {remedy}") from None
-    missing = set(columns) - set(header)
+    missing = set(columns) - LATER - set(header)
     if missing:
         raise CommandError(f"{path}: has no column {min(missing)}; {remedy}")
     for i, row in enumerate(rows, 2):

@@ -124,6 +124,21 @@ def test_the_numbers_of_a_row_are_those_of_its_masses(tmp_path):
     assert {r["fell"] for r in bases} == {""} and {r["group_size"] for r in bases} == {""}
 
 
+def test_a_file_from_before_gold_was_counted_is_read_and_added_to(tmp_path):
+    place, run = folder(tmp_path), a_run()
+    run.arms["tuned"].gold = 1234
+    records.write(place, [run])
+    back, = records.read(place)
+    assert back.arms["tuned"].gold == 1234 and back.arms["base"].gold is None
+    older = [{name: value for name, value in row.items() if name != "gold"} for row in rows(place)]
+    columns = [column for column in COLUMNS if column != "gold"]
+    records.write_csv(os.path.join(place, "runs.csv"), columns, older)
+    back, = records.read(place)
+    assert back.arms["tuned"].gold is None
+    records.write(place, [a_run("d", 1)])
+    assert len(records.read(place)) == 2 and list(rows(place)[0]) == COLUMNS
+
+
 # ------------------------------------------------------------------------------------------ merging
 
 def test_merging_keeps_other_chains_arms_and_splits(tmp_path):

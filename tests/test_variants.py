@@ -125,6 +125,28 @@ def test_stop_and_resume_equals_the_uninterrupted_run(run, base, tmp_path, monke
     assert_same_run(whole, halves)   # if not: state() and load_state() forget something
 
 
+def test_gold_is_counted_where_it_is_shown_and_a_budget_ends_the_run(run, base, tmp_path, capsys):
+    """Whoever asks for solutions, or is a control, has to say so; a method that is shown gold has
+    columns for it, and a budget of the first step's gold is a run of one step."""
+    name, out, _ = run
+    rows, kept = rows_of(out), load_checkpoint(out)[1]["method"]
+    kind = variants.load(name)
+    if "budget_gold" not in shown(kind):
+        assert "gold_tokens" not in rows[0] and "gold_tokens" not in kept
+        with pytest.raises(TypeError, match="budget_gold = 0"):
+            algorithm(kind, **asked_for(kind, base)).spend_gold(1, 1)
+        return
+    for column in ("gold_problems", "gold_tokens"):
+        counts = [int(row[column]) for row in rows]
+        assert sorted(counts) == counts and counts[-1] == kept[column] > 0
+    first = next(step for step, row in enumerate(rows, 1) if int(row["gold_tokens"]))
+    argv = [*flags_for(name, base), "--budget-gold", rows[first - 1]["gold_tokens"]]
+    short = str(tmp_path / "short.pt")
+    finetune.main([*argv, "--out", short])
+    assert len(rows_of(short)) == first and load_checkpoint(short)[1]["finished"]
+    assert f"{int(rows[first - 1]['gold_tokens']):,} gold tokens" in capsys.readouterr().out
+
+
 @EVERY
 def test_a_group_without_contrast_has_a_gradient_only_where_the_class_says_so(name, make):
     """It says so by taking away --drop-zero-variance, which would delete that gradient."""
@@ -598,9 +620,7 @@ def test_sft_is_shown_gold_counts_it_and_learns_it(make):
     assert losses[-1] < 0.5 * losses[0]
     for (group,), _ in steps:
         assert group.verdict.trace.all() and (group.mask == 1).all()
-    counts = method.gold_sequences, method.gold_tokens, method.rollouts
-    assert counts == (40 * 64, 40 * 64 * 5, 0)
-    assert steps[0][1]["gold_tokens"] == 64 * 5
+    assert method.spent() == {"rollouts": 0, "gold_problems": 40 * 64, "gold_tokens": 40 * 64 * 5}
 
 
 def test_balanced_keeps_the_prompts_nearest_one_half(make, monkeypatch):
@@ -818,8 +838,8 @@ def test_a_budget_ends_the_run_with_the_step_that_spends_it(base, tmp_path, caps
 
 
 def test_the_expected_steps_are_those_of_the_pace_so_far():
-    args = finetune.build_parser().parse_args(["--steps", "60", "--budget-rollouts", "100"])
-    pace = [finetune.expected_steps(args, done, rollouts) for done, rollouts in
+    args = finetune.build_parser().parse_args(["--steps", "60"])
+    pace = [finetune.expected_steps(args, done, [(100, rollouts)]) for done, rollouts in
             ((0, 0), (1, 10), (5, 40), (7, 100), (7, 120), (59, 60))]
     assert pace == [60, 10, 13, 7, 7, 60]
 

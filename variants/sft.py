@@ -3,8 +3,8 @@
     loss = - mean log-likelihood of the one accepted solution of each prompt
 
 Not reinforcement learning: the "rollout" is the solution itself, nothing is sampled or judged, and
-the rollout budget stays at 0. What it is shown is counted instead, in gold sequences and tokens: a
-method with hints has to be compared at equal gold (the control of Yue et al. 2504.13837).
+the rollout budget stays at 0. What it is shown is counted instead, in problems and tokens of gold:
+a method with hints has to be compared at equal gold (the control of Yue et al. 2504.13837).
 
 Information used: gold solutions.
 """
@@ -32,18 +32,15 @@ def likelihood_loss(method, group, logp):
 class SFT(GRPO):
     """Not RL: gold solutions, the control shown the answers."""
     paper = "control in 2504.13837"
-    columns = ("gold_sequences", "gold_tokens")
 
+    budget_gold = 0
     reward = group_size = temperature = budget_rollouts = None          # nothing is sampled
     scale = clip_low = clip_high = kl = beta = drop_zero_variance = None  # and nothing judged
-
-    def __init__(self, *args, **settings):
-        super().__init__(*args, **settings)
-        self.gold_sequences = self.gold_tokens = 0
 
     def rollout(self, problems):
         task, cell, prompts = problems
         solutions = TASKS[task].solutions(prompts)
+        self.spend_gold(len(solutions), solutions.size)
         tokens = torch.as_tensor(np.hstack([prompts, solutions]), device=self.device)
         gold = tokens[:, prompts.shape[1]:]
         return Group(task, cell, prompts, tokens, torch.zeros(gold.shape, device=self.device),
@@ -62,14 +59,4 @@ class SFT(GRPO):
         return 0.0
 
     def numbers(self, groups):
-        self.gold_sequences += sum(len(group.tokens) for group in groups)
-        self.gold_tokens += sum(group.completions.numel() for group in groups)
-        return {"gold_sequences": self.gold_sequences, "gold_tokens": self.gold_tokens}
-
-    def state(self):
-        counts = {"gold_sequences": self.gold_sequences, "gold_tokens": self.gold_tokens}
-        return {**super().state(), **counts}
-
-    def load_state(self, state):
-        super().load_state(state)
-        self.gold_sequences, self.gold_tokens = state["gold_sequences"], state["gold_tokens"]
+        return {}
