@@ -10,8 +10,8 @@ from tasks import TASKS
 
 
 def right_at_their_place(completions, solutions, step_ends):
-    """[R, d] bool: the steps of completions [R, N] that are those of solutions [R, S], S <= N; steps
-    end before columns step_ends [d].
+    """[R, d] bool: the steps of completions [R, N] that are those of solutions [R, S] with S <= N.
+    They end before columns step_ends [d].
 
     >>> written, solution = torch.tensor([[4, 5, 6, 7], [9, 5, 6, 7]]), torch.tensor([[4, 5, 6, 7]])
     >>> right_at_their_place(written, solution, [2, 4])
