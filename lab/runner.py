@@ -308,5 +308,5 @@ def arm(name, flags, spent, command, seconds):
     return Arm(name, flags["method"], flags["train_on"], flags.get("reward") or "", kl,
                0.0 if kl == "none" else flags.get("beta"), flags.get("scale") or "",
                flags["steps"], flags.get("group_size"), flags["prompts_per_step"],
-                flags.get("epochs"), spent.get("rollouts"), spent.get("gold_tokens"), init=init,
-                command=command, seconds=seconds)
+               flags.get("epochs"), spent.get("rollouts"), spent.get("gold_tokens"), init=init,
+               command=command, seconds=seconds)

@@ -21,7 +21,7 @@ def a_run(chain="c", seed=0, arms=("base", "tuned"), splits=("id", "edge"), task
           salt=0, **about):
     """A Run whose masses differ from arm to arm, split to split and cell to cell."""
     known = {"base": Arm("base", "pretrain", steps=1000, command="python pretrain.py", seconds=2.5),
-             "tuned": Arm("tuned", "grpo", "mix", "trace", "k3_loss", 0.3, "none", 60, 16, 32,
+             "tuned": Arm("tuned", "grpo", "mix", "trace", "k3_loss", 0.3, "none", 60, 16, 32, 1,
                           30720, init="base", command="python finetune.py --x", seconds=7.0)}
     masses = {}
     for i, arm in enumerate(arms):
