@@ -30,6 +30,7 @@ import torch
 
 from cli import knob
 from grpo import GRPO
+from variants._steps import well_formed
 
 
 def width(n, fail):
@@ -61,19 +62,14 @@ class HCRLHF(GRPO):
         super().__init__(*args, **settings)
         self.memory = {"multiplier": 1.0, "mean": 0.0, "s": 0.0, "k": 0.0}
 
-    def costs(self, group):
-        """[P, G]: 1 where the form is wrong."""
-        malformed = torch.from_numpy(~group.verdict.well_formed).float().to(self.device)
-        return malformed.view(len(group.prompts), -1)
-
     def rewards(self, group):
-        costs, m = self.costs(group), self.memory
+        costs, m = 1 - well_formed(group), self.memory
         slope = m["k"] * (costs.square() - 2 * costs * m["mean"]) / (2 * m["s"] + 1e-6)
         return super().rewards(group) - m["multiplier"] * (costs + slope)
 
     def normalise(self, groups):
         """The multiplier follows the bound of the whole step."""
-        costs = torch.cat([self.costs(group).flatten() for group in groups])
+        costs = torch.cat([1 - well_formed(group).flatten() for group in groups])
         m = self.memory
         m["mean"], m["s"] = costs.mean().item(), costs.std().item()
         widths = [width(n, self.fail) for n in (len(costs), self.safety_size)]
@@ -82,7 +78,7 @@ class HCRLHF(GRPO):
         m["multiplier"] *= math.exp(self.multiplier_lr * excess)
 
     def numbers(self, groups):
-        costs = torch.cat([self.costs(group).mean(1) for group in groups])
+        costs = torch.cat([1 - well_formed(group).mean(1) for group in groups])
         bound = (costs.mean() + width(len(costs), self.fail) * costs.std()).item()
         return {**super().numbers(groups), "bound": bound, "safe": float(bound <= self.threshold),
                 "multiplier": self.memory["multiplier"]}
