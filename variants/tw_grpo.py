@@ -9,8 +9,9 @@ part something is decided, and its tokens have up to 1.7 times the weight. The r
 questions with several answers: to leave one out is cheaper than to name a wrong one.
 
 The answers are here the steps: a completion that writes the first k of d right, ends, and has
-nothing wrong earns k / d. It can be earned by stopping early, which a base that never does so has
-no way to find; then this is the trace as reward. Longer than most, for it is two methods in one.
+nothing wrong earns k / d. So it can be earned by stopping early, and is: from an id mass of 0.55,
+--lr 3e-3 learns within ten steps to end after one state of two, and falls to 0.30. At the default
+completions stay as long as solutions are. Longer than most, for it is two methods in one.
 
 Control: --token-weight 1 is GRPO with the same reward and no weights; --reward trace the weights
 alone. Departures: the release's mean is geometric and its KL the unweighted k3 over the vocabulary,
