@@ -37,9 +37,13 @@ def shown(kind):
 
 
 def asked_for(kind, checkpoint):
-    """Settings that a method cannot do without, by what its knobs ask for: a checkpoint."""
-    return {name: checkpoint for name, knob in shown(kind).items()
-            if knob.default is None and knob.metavar == "CKPT"}
+    """Settings that a method cannot do without, by what its knobs ask for: a checkpoint, or the
+    word that the base need not be prepared for it."""
+    settings = {name: checkpoint for name, knob in shown(kind).items()
+                if knob.default is None and knob.metavar == "CKPT"}
+    if "unprepared" in shown(kind):   # whose prompts tell the answer, and an attempt: they are long
+        settings.update(unprepared=True, context=64)
+    return settings
 
 
 @pytest.fixture(scope="module")
@@ -63,12 +67,13 @@ def flags_for(name, base):
     kind = variants.load(name)
     settings = {"prompts_per_step": 4, "group_size": 5, "reward": "random",
                 "budget_rollouts": BUDGET, "warmup_steps": 1, **asked_for(kind, base)}
-    words = [(flag(key), str(value)) for key, value in settings.items() if key in shown(kind)]
+    words = [(flag(key), *([] if value is True else [str(value)]))
+             for key, value in settings.items() if key in shown(kind)]
     return ["--init", base, "--method", name, "--steps", str(STEPS), "--eval-every", "2",
             "--eval-prompts", "4", "--lr-decay", *sum(words, ())]
 
 
-STEPS, BUDGET = 6, 75
+STEPS, BUDGET = 6, 100
 
 
 @pytest.fixture(scope="module", params=variants.names())

@@ -17,7 +17,7 @@ import torch
 from cli import knob
 from grpo import GRPO, Group
 from model import completion_mask
-from tasks import TASKS
+from tasks import TASKS, Verdict
 from variants._rollouts import continued
 
 
@@ -97,6 +97,35 @@ def put(group, rows, other):
     group.rewards = rewards.view_as(group.rewards)
     for own, new in zip(group.verdict, other.verdict):
         own[rows.cpu().numpy()] = new
+
+
+def behind(x, y, n):
+    """[P * (n + 1), ..]: after each n rows of x [P * n, ..] one of y [P, ..]; tensors or arrays.
+
+    >>> behind(torch.tensor([1, 2, 3, 4]), torch.tensor([9, 8]), 2)
+    tensor([1, 2, 9, 3, 4, 8])
+    """
+    x, y = torch.as_tensor(x), torch.as_tensor(y)
+    return torch.cat([x.unflatten(0, (-1, n)), y[:, None]], dim=1).flatten(0, 1)
+
+
+def picked(group, prompts, rows):
+    """A Group of these rows [P] of another, one for each of prompts [P, T0]."""
+    verdict = Verdict(*(x[rows.cpu().numpy()] for x in group.verdict))
+    return Group(group.task, group.cell, prompts, group.tokens[rows], group.old_logp[rows],
+                 group.mask[rows], verdict)
+
+
+def with_last(method, group, last):
+    """A Group in which each prompt has one row more, that of the Group `last`."""
+    n = group.size
+    tokens, old_logp, mask = (behind(getattr(group, name), getattr(last, name), n)
+                              for name in ("tokens", "old_logp", "mask"))
+    verdict = Verdict(*(behind(x, y, n).numpy() for x, y in zip(group.verdict, last.verdict)))
+    group = Group(group.task, group.cell, group.prompts, tokens, old_logp, mask, verdict)
+    if method.kl != "none":
+        group.ref_logp = method.score(method.reference, group)
+    return group
 
 
 class Hinted(GRPO):

@@ -22,28 +22,16 @@ tensor([[-0.5000, -0.5000, -0.5000,  1.5000]])
 >>> group_advantages(anchored(torch.ones(1, 3)))
 tensor([[0., 0., 0., 0.]])
 """
-import numpy as np
 import torch
 
 from cli import knob
-from grpo import GRPO, Group
-from tasks import Verdict
-from variants._hints import gold_group
+from grpo import GRPO
+from variants._hints import gold_group, with_last
 
 
 def anchored(rewards):
     """[P, G]: rewards [P, G - 1] of the samples, with the 1 of the gold solution behind them."""
     return torch.cat([rewards, torch.ones_like(rewards[:, :1])], dim=1)
-
-
-def behind(x, y, n):
-    """[P * (n + 1), ..]: after each n rows of x [P * n, ..] one of y [P, ..]; tensors or arrays.
-
-    >>> behind(torch.tensor([1, 2, 3, 4]), torch.tensor([9, 8]), 2)
-    tensor([1, 2, 9, 3, 4, 8])
-    """
-    x, y = torch.as_tensor(x), torch.as_tensor(y)
-    return torch.cat([x.unflatten(0, (-1, n)), y[:, None]], dim=1).flatten(0, 1)
 
 
 class ACNCHOR(GRPO):
@@ -56,19 +44,12 @@ class ACNCHOR(GRPO):
 
     @torch.no_grad()
     def rollout(self, problems):
-        task, cell, prompts = problems
-        n = self.group_size - 1
-        group = self.sample(self.policy, problems, n, self.temperature)
+        group = self.sample(self.policy, problems, self.group_size - 1, self.temperature)
         gold = gold_group(self, problems)
-        self.spend_gold(len(prompts), gold.completions.numel())
+        self.spend_gold(len(gold.prompts), gold.completions.numel())
         if self.ratio == "one":
             gold.old_logp = self.score(self.policy, gold)
-        verdict = Verdict(*(behind(x, y, n).numpy() for x, y in zip(group.verdict, gold.verdict)))
-        group = Group(task, cell, prompts, *(behind(getattr(group, name), getattr(gold, name), n)
-                                             for name in ("tokens", "old_logp", "mask")), verdict)
-        if self.kl != "none":
-            group.ref_logp = self.score(self.reference, group)
-        return group
+        return with_last(self, group, gold)
 
     @torch.no_grad()
     def rewards(self, group):
