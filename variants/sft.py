@@ -10,12 +10,11 @@ Information used: gold solutions.
 """
 from types import SimpleNamespace
 
-import numpy as np
 import torch
 
-from grpo import GRPO, Group
-from model import completion_mask, masked_mean
-from tasks import TASKS
+from grpo import GRPO
+from model import masked_mean
+from variants._hints import gold_group
 
 
 def likelihood_loss(method, group, logp):
@@ -38,13 +37,9 @@ class SFT(GRPO):
     scale = clip_low = clip_high = kl = beta = drop_zero_variance = None  # and nothing judged
 
     def rollout(self, problems):
-        task, cell, prompts = problems
-        solutions = TASKS[task].solutions(prompts)
-        self.spend_gold(len(solutions), solutions.size)
-        tokens = torch.as_tensor(np.hstack([prompts, solutions]), device=self.device)
-        gold = tokens[:, prompts.shape[1]:]
-        return Group(task, cell, prompts, tokens, torch.zeros(gold.shape, device=self.device),
-                     completion_mask(gold), TASKS[task].verify(prompts, solutions))
+        group = gold_group(self, problems)
+        self.spend_gold(len(group.prompts), group.completions.numel())
+        return group
 
     def rewards(self, group):
         return torch.ones(len(group.prompts), 1, device=self.device)
