@@ -168,12 +168,12 @@ def test_rgr_without_guidance_needs_no_gold():
 
 def test_rank_gives_each_step_its_own_credit():
     method, group = make("rank", reward="answer"), written(four)
-    group.rewards = torch.tensor([[1., 0, 1, 0]])
+    group.rewards = torch.tensor([[0., 1, 1, 0]])    # which decide of the last step
     A = method.advantages(group)
-    first, last = group_advantages(torch.tensor([[1., 1, 0, 0], [1, 0, 1, 0]]))
+    first, last = group_advantages(torch.tensor([[1., 1, 0, 0], [0, 1, 1, 0]]))
     assert close(A, torch.cat([first[:, None].expand(-1, 5), last[:, None].expand(-1, 5)], 1), 1e-5)
     to_go = make("rank", reward="answer", credit="to_go").advantages(group)
-    returns = torch.tensor([[1 + .6309, 1, .6309, 0]])    # the second rank counts 1 / log2(3)
+    returns = torch.tensor([[1, 1 + .6309, .6309, 0]])    # the second rank counts 1 / log2(3)
     assert close(to_go[:, 0], group_advantages(returns)[0], 1e-3)
     assert close(to_go[:, 5:], A[:, 5:], 1e-5)
 

@@ -18,8 +18,8 @@ Control: --no-guidance is GRPO with the same rewards, up to weights grpo.py with
 the guidance is supervision, to be held against sft on as much gold.
 Departures: the paper's rubrics are sentences, made and scored by a large model, and its refinement
 is written with the failed ones in the prompt, which takes a base that can read them: here what is
-shown stands in the completion, where it is a prefix. The weights and gamma are ours (0.1 is LUFFY's
-and Critique-GRPO's). Checked against: the paper's abstract and summaries of it (factual and process
+shown stands in the completion, where it is a prefix. The weights and gamma are ours (0.1 is
+Critique-GRPO's). Checked against: the paper's abstract and summaries of it (factual and process
 criteria; exploration assessed, self-refinement, mixed-policy GRPO); the formulas from notes.
 Information used: the outcome, the truth of intermediate steps, and gold, a step at a time.
 """
@@ -27,8 +27,9 @@ import numpy as np
 import torch
 
 from cli import knob
-from grpo import GRPO, Group
+from grpo import GRPO
 from tasks import TASKS
+from variants._hints import gold_group
 from variants._rollouts import continued, judged
 from variants._steps import well_formed
 
@@ -42,13 +43,13 @@ def rubric_rewards(scores, weights):
     return (scores * weights).sum(-1) / weights.sum()
 
 
-def shaped(p, gamma=0.1):
-    """p / (p + gamma), in place of the ratio of tokens that another policy wrote.
+def log_shaped(logp, gamma=0.1):
+    """log(p / (p + gamma)) of log p, in place of the log-ratio of tokens that were given.
 
-    >>> shaped(torch.tensor([0.01, 0.90, 1.00]))
+    >>> log_shaped(torch.tensor([0.01, 0.90, 1.00]).log()).exp()
     tensor([0.0909, 0.9000, 0.9091])
     """
-    return p / (p + gamma)
+    return logp - (logp.exp() + gamma).log()
 
 
 class RGR(GRPO):
@@ -80,19 +81,16 @@ class RGR(GRPO):
 
     def refined(self, group):
         """(Group of one more completion a prompt, [P]: how many of its tokens were given)."""
-        solutions = TASKS[group.task].solutions(group.prompts)
+        gold = gold_group(self, (group.task, group.cell, group.prompts))
         step_ends = np.asarray(TASKS[group.task].layout(group.prompts)[0])
-        best = group.verdict.process.reshape(len(solutions), -1).max(1)
+        best = group.verdict.process.reshape(len(group.prompts), -1).max(1)
         right = np.rint(best * len(step_ends)).astype(int)     # steps before the one all fail
         failed = right < len(step_ends)
         given = np.append(step_ends, 0)[right]    # what is right is the solution's own beginning
         self.spend_gold(failed.sum(), np.diff(step_ends, prepend=0)[right[failed]].sum())
-        tokens = torch.as_tensor(np.hstack([group.prompts, solutions]), device=self.device)
-        stem = Group(group.task, group.cell, group.prompts, tokens,
-                     torch.zeros(solutions.shape, device=self.device), None)
-        rows, given = (torch.as_tensor(x, device=self.device)
-                       for x in (np.arange(len(tokens)), given))
-        return continued(self, stem, rows, given, 1, self.temperature), given
+        given = torch.from_numpy(given).to(self.device)
+        rows = torch.arange(len(given), device=self.device)
+        return continued(self, gold, rows, given, 1, self.temperature), given
 
     def rewards(self, group):
         outcome = super().rewards(group)
@@ -105,7 +103,7 @@ class RGR(GRPO):
         ratio = super().log_ratio(group, logp)
         if "refined" not in group.more:
             return ratio
-        weight = shaped(logp.exp(), self.gamma).log().masked_fill(group.mask == 0, 0.0)
+        weight = log_shaped(logp, self.gamma).masked_fill(group.mask == 0, 0.0)
         return torch.where(group.more["refined"][:, None] == 1, weight, ratio)
 
     def numbers(self, groups):

@@ -69,7 +69,7 @@ def position_weights(D, most=1.7):
 
 
 class TWGRPO(GRPO):
-    """Weighs tokens by disagreement; pays for what is not wrong."""
+    """Weighs tokens by disagreement; a soft reward."""
     paper = "2505.24718"
 
     aggregate = "token"
