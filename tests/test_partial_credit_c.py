@@ -1,4 +1,4 @@
-"""Partial credit, what a doctest cannot show: methods that price form, mentions, steps and edits."""
+"""Partial credit, what a doctest cannot show: methods that price form, mentions, steps, edits."""
 import numpy as np
 import pytest
 import torch
@@ -72,13 +72,13 @@ def test_grit_pays_for_listed_edges_right_or_wrong_and_for_nothing_on_arithmetic
     elsewhere = np.stack([[edge for edge in edges if not (edge == walk[:3]).all()][0]
                           for edges, walk in zip(listed, right)])
     walk = np.hstack([elsewhere, elsewhere, right[:, -1:]])           # twice the same wrong edge
-    invented = right.copy()
-    invented[:, [2, 5]] = right[:, [5, 2]]
-    group = written(GRAPH, prompts, np.stack([right, walk, invented], 1).reshape(9, -1))
+    invented, half = right.copy(), right.copy()
+    invented[:, [2, 5]], half[:, 5] = right[:, [5, 2]], right[:, 2]
+    group = written(GRAPH, prompts, np.stack([right, walk, invented, half], 1).reshape(12, -1))
     rewards = method("grit", reward="answer").rewards(group)
     assert close(rewards[:, 0], [3.5] * 3) and close(rewards[:, 1], [2.5] * 3)
-    assert close(rewards[:, 2], [1.0] * 3)
-    assert close(method("grit", reward="answer", grounding=0.0).rewards(group), [[2, 1, 1]] * 3)
+    assert close(rewards[:, 2], [1.0] * 3) and close(rewards[:, 3], [1.5] * 3)
+    assert close(method("grit", reward="answer", grounding=0.0).rewards(group), [[2, 1, 1, 1]] * 3)
     prompts, right = solved(CELL, 2)
     group = written(ARITHMETIC, prompts, np.stack([right, digits_moved(right, 14 - 1)], 1)
                     .reshape(4, -1))

@@ -1,6 +1,7 @@
 """job_application.py: a weighted sum of criteria, and soft penalties (2511.16073). Inspired core.
 
-    r = answer_weight * outcome + process_weight * process + form_weight * form - penalty * malformed
+    r = answer_weight * outcome + process_weight * process + form_weight * form
+        - penalty where it is malformed
 
 The paper grades job applications with a small model, by a weighted sum of criteria and with a KL to
 its fine-tuned base. Its lesson: hard penalties made a model that says no to everything, a gentle
