@@ -35,7 +35,8 @@ def cited(prompts, completions):
     >>> cited(prompt.expand(3, -1), torch.tensor([encode(answer) for answer in answers]))
     tensor([2, 1, 0])
     """
-    quotes, listed = completions.unfold(1, 4, 1), prompts.unfold(1, 3, 1)    # [R, windows, 4 or 3]
+    quotes = torch.nn.functional.pad(completions, (0, 3)).unfold(1, 4, 1)    # [R, N, 4]
+    listed = prompts.unfold(1, 3, 1)                                         # [R, T - 2, 3]
     known = (quotes[:, :, None, :3] == listed[:, None]).all(-1).any(-1)
     closed = (quotes[..., 3] == SEP) | (quotes[..., 3] == EOS)
     return (known & closed & (quotes[..., 0] == SEP)).sum(1)

@@ -1,6 +1,7 @@
 """job_application.py: a weighted sum of criteria, and soft penalties (2511.16073). Inspired core.
 
-    r = answer_weight * answer + process_weight * process + form_weight * form - penalty * malformed
+    r = answer_weight * outcome + process_weight * process + form_weight * form
+        - penalty where it is malformed
 
 The paper grades job applications with a small model, by a weighted sum of criteria and with a KL to
 its fine-tuned base. Its lesson: hard penalties made a model that says no to everything, a gentle
@@ -34,18 +35,17 @@ class JobApplication(GRPO):
     """A weighted sum of criteria; bad form hardly punished."""
     paper = "2511.16073"
 
-    reward = None
+    reward = "answer"
     kl = "k3_loss"
     beta = 0.01
-    answer_weight = knob(0.5, "of the answer being right", low=0)
+    answer_weight = knob(0.5, "of the --reward", low=0)
     process_weight = knob(0.3, "of the share of leading steps that are right", low=0)
     form_weight = knob(0.2, "of the form being that of a solution", low=0)
     penalty = knob(0.0, "taken off for a malformed completion; 1: harsh", low=0)
 
     def rewards(self, group):
-        form, verdict = well_formed(group), group.verdict
-        answer, process = (torch.from_numpy(part).to(form).view_as(form)
-                           for part in (verdict.answer, verdict.process))
-        rewards = (self.answer_weight * answer + self.process_weight * process
+        form = well_formed(group)
+        process = torch.from_numpy(group.verdict.process).to(form).view_as(form)
+        rewards = (self.answer_weight * super().rewards(group) + self.process_weight * process
                    + self.form_weight * form)
         return with_penalty(rewards, form, self.penalty)

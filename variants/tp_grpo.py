@@ -56,6 +56,7 @@ class TPGRPO(GRPO):
 
     reward = "process"
     scale = None
+    drop_zero_variance = None    # a group that is right equally far has thoughts to tell apart
     penalty = knob(1.0, "of a wrong thought, times the group's pass rate", low=0)
 
     def advantages(self, group):
