@@ -21,7 +21,7 @@ ARM_SIZES = {"grpo_steps": "grpo", "law_steps": "law", "oracle_problems": "oracl
 
 # Pretraining takes so many times --pretrain-steps where id would not be learned to the last cell
 # otherwise: on demonstrations without noise every id cell reaches 0.97 (seeds 0 to 2).
-LONGER = {("arithmetic", "depth"): 1.5, ("arithmetic", "length"): 3}
+LONGER = {("arithmetic", "depth"): 1.5, ("arithmetic", "tokens"): 1.5, ("arithmetic", "length"): 3}
 
 # On one core, for the plan and for the first minute's ETA.
 SECONDS_PER_STEP = {"pretrain": 0.024, "finetune": 0.08}

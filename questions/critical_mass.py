@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lab import draw
-from lab.jobs import chain, pretraining, seeds, tuning
+from lab.jobs import chain, enough, pretraining, seeds, tuning
 from lab.judge import Verdict, group
 from theory import blind, blind_betas, blind_shifts, logit, moved, tilted
 
@@ -44,7 +44,7 @@ def jobs(args):
 def of_base(args, seed, noise):
     """A base, GRPO from it at each beta, and where two ends are expected from above too."""
     steps, free_steps = (max(1, round(n * args.law_steps / 240)) for n in (STEPS, FREE_STEPS))
-    base = pretraining(args, seed, noise=noise, steps=round(1.5 * args.pretrain_steps),
+    base = pretraining(args, seed, noise=noise, steps=enough(args),
                        setting="symbols=2", flags=["--noise-symbols", "2"])
     arms = []
 

@@ -16,14 +16,13 @@ import math
 import numpy as np
 
 from lab import draw
-from lab.jobs import chain, pretraining, seeds, tuning
+from lab.jobs import chain, enough, pretraining, seeds, tuning
 from lab.judge import Verdict, even_odds, group, n_seeds
 
 ORDER = 2
 CLAIM = "P12: take-off needs about two right samples to expect"
 BASES = [("arithmetic", "depth", 0.0), ("arithmetic", "depth", 0.01),
          ("arithmetic", "length", 0.0), ("arithmetic", "tokens", 0.01), ("graph", "depth", 0.01)]
-FULL = {"depth": 1.5, "tokens": 1.5, "length": 3.0}   # x --pretrain-steps: id cells reach 0.97
 PROMPTS = (8, 32, 128)
 ROSE, NONE = 0.05, 0.01            # mass; right samples to expect
 BORDERS = (0.1, 30)
@@ -34,8 +33,7 @@ def jobs(args):
     found = []
     for seed in seeds(args):
         for task, axis, overlap in BASES:
-            steps = round(FULL[axis] * args.pretrain_steps)
-            base = pretraining(args, seed, task, axis, overlap, steps=steps)
+            base = pretraining(args, seed, task, axis, overlap, steps=enough(args, task, axis))
             arms = [tuning(args, base, f"edge-{n}",
                            ["--train-on", "edge", "--prompts-per-step", str(n)]) for n in PROMPTS]
             found += chain(args, base, arms, ["--cold", "--by-mass", "edge"])
