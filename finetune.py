@@ -29,7 +29,7 @@ from tasks import AXES, SPLITS
 
 TRAIN_ON = {"id": ["id"], "edge": ["edge"], "hard": ["hard"], "mix": ["id", "edge"]}
 LOGGED = ("reward", "id", "edge", "hard", "kl", "zero_std", "entropy", "clip", "grad", "stop",
-          "len", "loss", "rollouts")
+          "len", "loss")
 
 
 def build_parser(argv=()):
@@ -96,18 +96,17 @@ def make_method(args, policy, reference):
     return method(policy, reference, cells, seed=args.seed, **settings)
 
 
-def expected_steps(args, done, rollouts):
-    """How many steps the run will have: --steps, or fewer if --budget-rollouts ends it first."""
-    budget = getattr(args, "budget_rollouts", 0)
-    if not budget or rollouts == 0:
-        return args.steps
-    return min(args.steps, done + math.ceil(max(0, budget - rollouts) * done / rollouts))
+def expected_steps(args, done, budgets):
+    """How many steps the run will have: --steps, or fewer if one of its budgets ends it first."""
+    ends = [done + math.ceil(max(0, budget - spent) * done / spent)
+            for budget, spent in budgets if spent]
+    return min([args.steps, *ends])
 
 
 def learning_rate(args, method, done):
     """--lr, or with --lr-decay what is left of it by the steps done or the budget spent."""
-    spent = method.rollouts / method.budget_rollouts if method.budget_rollouts else 0.0
-    return method.lr * (1 - max(done / args.steps, spent)) if args.lr_decay else method.lr
+    spent = max([done / args.steps, *(spent / budget for budget, spent in method.budgets())])
+    return method.lr * (1 - spent) if args.lr_decay else method.lr
 
 
 @cli.script
@@ -130,7 +129,7 @@ def main(argv=None):
     optimizer = torch.optim.AdamW(method.parameters(), lr=method.lr, weight_decay=0.0)
     if saved is not None:
         cli.restore(args.resume, saved[1], [optimizer], method)
-    log = cli.Log(parser, args, [*LOGGED, *method.columns, "rewards"], saved)
+    log = cli.Log(parser, args, [*LOGGED, *method.spent(), *method.columns, "rewards"], saved)
 
     def save(step, finished=False, path=args.out):
         state, *others = cli.ranks.gather(method.state())  # of every process, if there are several
@@ -142,15 +141,15 @@ def main(argv=None):
         log.announce(f"{policy.n_parameters():,} parameters on {device.type}, {method.batch()} a "
                      f"step, on {cells}", save)
         done = log.first
-        log.steps = expected_steps(args, done, method.rollouts)
+        log.steps = expected_steps(args, done, method.budgets())
         while done < log.steps:
             optimizer.param_groups[0]["lr"] = learning_rate(args, method, done)
             groups, numbers = method.step(optimizer)
             cli.check_finite(method.parameters())
             done += 1
-            log.steps = expected_steps(args, done, method.rollouts)
+            log.steps = expected_steps(args, done, method.budgets())
             last = done == log.steps
-            numbers["rollouts"] = method.rollouts
+            numbers.update(method.spent())
             numbers["rewards"] = " ".join(f"{g.cell}: {g.rewards.mean():.3f};" for g in groups)
             if args.eval_every and done % args.eval_every == 0 or last:
                 numbers.update(mean_masses(policy, names, args.axis, args.eval_prompts,
@@ -166,9 +165,9 @@ def main(argv=None):
                 save(done, finished=last)
             if stop and not last:
                 log.interrupted(done)
-    log.say(f"saved {args.out} after {done} steps, {method.rollouts:,} rollouts, "
-            f"{cli.duration(log.seconds())}")
-    if method.rollouts < method.budget_rollouts:
+    spent = ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in method.spent().items())
+    log.say(f"saved {args.out} after {done} steps, {spent}, {cli.duration(log.seconds())}")
+    if method.budgets() and all(spent < budget for budget, spent in method.budgets()):
         log.say(f"note: --steps {args.steps} ended the run before its budget was spent")
 
 

@@ -23,6 +23,9 @@ dialled, not hoped for:
     --noise-symbols K   a corrupted step loses K neighbouring symbols at once, which reaches
                    masses of 0.001 to 0.05 at trained depths
     --exposure     on the tokens axis: what the shadow symbols were seen in.
+    --refine p     share of id problems whose prompt tells the answer of the demonstration that
+                   follows, half of them after another attempt at it: the same demonstrations, to
+                   be explained or put right (--method expo and critique ask for that).
 
 Optimiser: Muon (below) on the 2-D matrices of the blocks, AdamW on the embeddings. Measured on
 these tasks it takes a fifth of the nanoGPT recipe's time (`python -m lab.bench --recipes`).
@@ -37,7 +40,8 @@ import torch
 
 from measure import mean_masses
 from model import GPT, GPTConfig, load_checkpoint, token_logprobs
-from tasks import AXES, NOISE, SPLITS, TASKS, VOCAB, cell_key, disguised_share, families
+from tasks import (AXES, NOISE, SPLITS, TASKS, VOCAB, Problems, cell_key, disguised_share,
+                   families)
 
 EXPOSURES = {
     "none": "never (a sanity zero: nothing tells which shadow stands for which digit)",
@@ -45,6 +49,8 @@ EXPOSURES = {
     "atoms": "at depth 1, one operation at a time",
     "full": "at every pretrained depth, which includes the edge cells",
 }
+
+ATTEMPT_NOISE = 0.5   # probability that a step of an attempt is wrong, with --refine
 
 
 # ----------------------------------------------------------------------------------- the mixture
@@ -66,6 +72,8 @@ class Mixture:
         self.edge = first_ranks(args.overlap, args.steps, args.seed, 1)
         self.first = first_ranks(share, args.steps, args.seed, 2)  # of the families
         self.shadow = first_ranks(exposed, args.steps, args.seed, 3)
+        self.told = first_ranks(args.refine, args.steps, args.seed, 6)
+        self.tried = first_ranks(0.5, args.steps, args.seed, 7)  # of those: after an attempt
 
     def kind(self, step):
         """(task name, kind of step 0 <= step < steps), kind in edge | copy | atoms | full | id."""
@@ -93,7 +101,15 @@ class Mixture:
             return task, kind, TASKS[task].copies(self.args.batch_size, cell.length, rng)
         problems = TASKS[task].sample(cell, self.args.batch_size, rng, self.args.noise, "train",
                                       self.args.noise_kind, self.args.noise_symbols)
+        if kind == "id" and self.told[step]:
+            problems = self.tell(TASKS[task], *problems, self.tried[step], rng)
         return task, kind, problems
+
+    def tell(self, task, prompts, solutions, tried, rng):
+        """Problems with the same solutions, whose prompts tell the answer, after an attempt with
+        errors if they were tried."""
+        attempts = task.solutions(prompts, ATTEMPT_NOISE, rng) if tried else None
+        return Problems(task.told(prompts, solutions, attempts), solutions)
 
 
 def edge_problems(task, axis, prompts):
@@ -218,6 +234,8 @@ def build_parser(argv=()):  # called like that of finetune.py, which looks into 
         help="tokens axis: shadow symbols seen "
              + "; ".join(f"{k}: {v}" for k, v in EXPOSURES.items()))
     add("--exposure-share", type=cli.share, default=0.25, help="share of steps given to that")
+    add("--refine", type=cli.share, default=0.0,
+        help="share of id problems that tell the answer first, half of them after an attempt")
     add("--steps", type=cli.count, default=1000, help="training steps")
     add("--until", type=cli.share, help="stop early once the mean exact mass reaches this")
     add("--until-split", choices=SPLITS, default="id", help="of these cells")
@@ -252,6 +270,7 @@ def check(args):
         raise cli.CommandError(f"--exposure {args.exposure}: only the tokens axis has shadow "
                                "symbols to expose; add --axis tokens")
     check_noise(args, names)
+    check_refine(args, names)
     if args.until is not None and not args.eval_every:
         raise cli.CommandError(f"--until {args.until}: needs the mass measured along the way, so "
                                "--eval-every of at least 1")
@@ -278,6 +297,18 @@ def check_noise(args, names):
     if args.noise_symbols > most:
         raise cli.CommandError(f"--noise-symbols {args.noise_symbols}: a state of "
                                f"{' and '.join(names)} has at most {most}")
+
+
+def check_refine(args, names):
+    """CommandError if the longest problem that tells an attempt and an answer does not fit."""
+    cells = [(TASKS[name], cell) for name in names for cell in AXES[name][args.axis]["id"]]
+    for task, cell in cells if args.refine else []:
+        prompts, solutions = task.sample(cell, 1, np.random.default_rng(0))
+        need = task.told(prompts, solutions, solutions).shape[1] + solutions.shape[1]
+        if need > args.context:
+            raise cli.CommandError(f"--refine {args.refine}: with an attempt and an answer a "
+                                   f"problem of {task.name} has {need} tokens; --context "
+                                   f"{args.context} is too short")
 
 
 def starting_model(args, config, saved):

@@ -319,6 +319,20 @@ class Task:
         symbols = self.shadow_symbols[0] + drawn
         return Problems(columns(BOS, symbols, EQUALS), columns(symbols, EOS))
 
+    def told(self, prompts, solutions, attempts=None):
+        """Prompts [n, P'] that tell the answer of solutions [n, S] before the trace is written, and
+        before that show attempts [n, N] at it, if given: to be explained, or put right.
+
+        >>> prompts, right, wrong = (np.array([encode(x)]) for x in (
+        ...     "<bos> 31 [+1] =", "42 <eos>", "43 <eos>"))
+        >>> told = TASKS["arithmetic"].told
+        >>> decode(told(prompts, right)[0]), decode(told(prompts, right, wrong)[0])
+        ('<bos> 31 [+1] = 42 =', '<bos> 31 [+1] = 43 <eos> 42 =')
+        """
+        width = self.layout(prompts)[2]
+        shown = [prompts] if attempts is None else [prompts, attempts]
+        return columns(*shown, solutions[:, -width - 1:-1], EQUALS)
+
     def matches(self, prompts, cell):
         """[n] bool: which prompts [n, P] belong to the cell. It proves what training drew."""
         try:

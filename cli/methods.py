@@ -101,6 +101,9 @@ class Method:
     max_grad_norm = knob(1.0, "clip the gradient's norm to this", above=0)
     budget_rollouts = knob(0, "end with the step in which this many completions are sampled, if "
                            "--steps does not end it before; 0: never", low=0, high=10 ** 12)
+    budget_gold = knob(0, "end with the step in which this many tokens of gold are shown, if "
+                       "--steps does not end it before; 0: never", low=0, high=10 ** 12,
+                       shown=False)  # a method that is shown gold solutions says `budget_gold = 0`
     micro_batch = knob(0, "prompts per pass through the model: a third more work, less memory; 0: "
                        "all", low=0)
 
@@ -112,7 +115,9 @@ class Method:
         seed = ranks.own_seed(seed)
         self.rng = np.random.default_rng([seed, 1])                      # problems
         self.generator = torch.Generator(self.device).manual_seed(seed)  # sampled tokens
-        self.rollouts = self.rollouts_before = 0  # completions sampled so far, and before this step
+        self.rollouts = 0                        # completions sampled so far
+        self.gold_problems = self.gold_tokens = 0  # problems with gold shown, and tokens of it
+        self.spent_before = self.spent()         # all that before this step
         for name, own in knobs(type(self)).items():
             setattr(self, name, settings.pop(name, own.default))
         if settings:
@@ -154,15 +159,39 @@ class Method:
 
     def gather(self, groups):
         """[Group] of all processes of the run, which all look at; each trains on its `own`."""
-        before = self.rollouts_before
-        found = ranks.gather((groups, self.rollouts - before))
-        self.rollouts = self.rollouts_before = before + sum(sampled for _, sampled in found)
+        here = {name: n - self.spent_before[name] for name, n in self.spent().items()}
+        found = ranks.gather((groups, here))
+        for name, before in self.spent_before.items():
+            setattr(self, name, before + sum(new[name] for _, new in found))
+        self.spent_before = self.spent()
         self.sampled_here = found[ranks.rank()][0]
         return [group for groups, _ in found for group in groups]
 
     def own(self, groups):
         """Those of the groups that this process sampled: all, if it is alone."""
         return [group for group in groups if any(group is own for own in self.sampled_here)]
+
+    def spend_gold(self, problems, tokens):
+        """Count gold that is shown in a step: solutions, or beginnings of them, of so many problems
+        with so many tokens. To be called where the rollouts are made, before `gather`."""
+        if "gold_tokens" not in self.spent():
+            raise TypeError(f"{type(self).__name__} is shown gold: its class must say "
+                            "`budget_gold = 0`")
+        self.gold_problems += int(problems)
+        self.gold_tokens += int(tokens)
+
+    def spent(self):
+        """{name: int}: what the run has consumed so far, which are columns of its CSV: completions
+        sampled and, in a method that is shown any, problems and tokens of gold."""
+        spent = {"rollouts": self.rollouts}
+        if knobs(type(self))["budget_gold"].shown:
+            spent.update(gold_problems=self.gold_problems, gold_tokens=self.gold_tokens)
+        return spent
+
+    def budgets(self):
+        """[(budget, spent)]: what the flags allow the run, and what of it is spent."""
+        pairs = [(self.budget_rollouts, self.rollouts), (self.budget_gold, self.gold_tokens)]
+        return [(budget, spent) for budget, spent in pairs if budget]
 
     def clip_gradients(self, numbers):
         """Clip the gradient to --max-grad-norm and note its norm before; what the processes of
@@ -217,7 +246,8 @@ class Method:
         parts = [f"reward {n['reward']:.2f}" if "reward" in n else f"loss {n['loss']:.3f}"]
         if "id" in n:
             parts.append(" ".join(f"{split} {n[split]:.2f}" for split in SPLITS))
-        for name in (*self.columns, "kl", "zero_std", "entropy", "grad", "clip", "stop", "len"):
+        for name in (*self.columns, "gold_tokens", "kl", "zero_std", "entropy", "grad", "clip",
+                     "stop", "len"):
             if name in n:
                 value = quantity(n[name]) if isinstance(n[name], int) else f"{n[name]:.2f}"
                 parts.append(f"{name.replace('_', '-')} {value}")
@@ -228,10 +258,12 @@ class Method:
         resumed run draws what the uninterrupted one would have drawn. A variant with more to
         remember adds it here, and takes it back in load_state."""
         return {"numpy": self.rng.bit_generator.state, "torch": self.generator.get_state(),
-                "rollouts": self.rollouts, "turn": self.turn}
+                "turn": self.turn, **self.spent()}
 
     def load_state(self, state):
-        self.rollouts = self.rollouts_before = state["rollouts"]
+        for name in self.spent():
+            setattr(self, name, state[name])
+        self.spent_before = self.spent()
         self.turn = state["turn"]
         self.rng.bit_generator.state = state["numpy"]
         self.generator.set_state(state["torch"].cpu())

@@ -39,6 +39,7 @@ class Arm:
     prompts_per_step: int | None = None
     epochs: int | None = None      # updates on each batch of rollouts
     rollouts: int | None = None    # completions sampled in training; None where nobody counted
+    gold: int | None = None        # tokens of gold solutions shown; None where none are
     temperature: float = 1.0       # that its mass is measured at; 0 is greedy
     init: str = ""                 # the arm that it started from; "" for the base, colder or not
     command: str = ""
@@ -115,11 +116,11 @@ KEY = ("chain", "task", "arm", "split", "cell")   # what tells rows apart
 NUMBERS = ["prompts", "mass", "low", "high", *(f"p{k}" for k in KS[1:-1]), "p2^20", "fell",
            "base_mass"]
 COLUMNS = [*RUN_COLUMNS, *KEY[2:], *NUMBERS, *ARM_COLUMNS]
-ADDED = ("epochs",)   # columns that older files lack: empty there
+ADDED = ("epochs", "gold")   # columns that older files lack: empty there
 STEP_COLUMNS = ["chain", "seed", "arm", "kl", "beta", "depth", "step", "prefix", "base", "tuned",
                 "law"]
 INTEGERS = {"pretrain_steps", "seed", "steps", "group_size", "prompts_per_step", "epochs",
-            "rollouts", "depth", "step"}
+            "rollouts", "gold", "depth", "step"}
 FLOATS = {"overlap", "noise", "beta", "temperature", "seconds", "base", "tuned", "law"}
 
 
@@ -157,7 +158,7 @@ def read(folder):
         for row in rows:
             run = runs.setdefault((row["chain"], row["task"]), new_run(question, row))
             if row["arm"] not in run.arms:
-                values = {column: parsed(column, row[column]) for column in ARM_COLUMNS}
+                values = {column: parsed(column, row.get(column, "")) for column in ARM_COLUMNS}
                 run.arms[row["arm"]] = Arm(row["arm"], **values)
             if row["cell"] == "all":
                 continue

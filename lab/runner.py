@@ -294,12 +294,12 @@ def name_of(path):
 def arm_of(path):
     """The Arm that a checkpoint holds, from what its run saved of itself."""
     extra = load_checkpoint(path)[1]
-    rollouts = extra.get("method", {}).get("rollouts")
-    return arm(name_of(path), extra["args"], rollouts, extra["command"], round(extra["seconds"], 1))
+    return arm(name_of(path), extra["args"], extra.get("method", {}), extra["command"],
+               round(extra["seconds"], 1))
 
 
-def arm(name, flags, rollouts, command, seconds):
-    """An Arm from the flags that pretrain.py or finetune.py ran with."""
+def arm(name, flags, spent, command, seconds):
+    """An Arm from the flags that pretrain.py or finetune.py ran with, and what the run spent."""
     init = name_of(flags["init"]) if flags.get("init") else ""
     if "method" not in flags:
         return Arm(name, "pretrain", steps=flags["steps"], init=init, command=command,
@@ -308,4 +308,5 @@ def arm(name, flags, rollouts, command, seconds):
     return Arm(name, flags["method"], flags["train_on"], flags.get("reward") or "", kl,
                0.0 if kl == "none" else flags.get("beta"), flags.get("scale") or "",
                flags["steps"], flags.get("group_size"), flags["prompts_per_step"],
-               flags.get("epochs"), rollouts, init=init, command=command, seconds=seconds)
+               flags.get("epochs"), spent.get("rollouts"), spent.get("gold_tokens"), init=init,
+               command=command, seconds=seconds)

@@ -64,7 +64,7 @@ NEVER = {"compile", "recipes", "help"}   # minutes on a CPU; the end of everythi
 # Whole numbers that cost nothing, however large; another is kept below MANY if it is valid, but
 # for the absurd, which no flag should allow.
 CHEAP = {"seed", "first_seed", "save_every", "eval_every", "log_every", "keep_every", "warmup",
-         "budget_rollouts", "micro_batch", "reset_every"}
+         "budget_rollouts", "budget_gold", "micro_batch", "reset_every"}
 MANY = 12
 THREADS = 1   # more of them, on a machine that is busy, wait for each other
 

@@ -160,24 +160,26 @@ def test_the_method_gets_its_knobs_from_the_flags(name, argv, want, base):
 # ----------------------------------------------------------------------------- how long, how fast
 
 def test_the_steps_that_a_budget_leaves():
-    def steps(done, rollouts, budget):
-        return expected_steps(SimpleNamespace(steps=60, budget_rollouts=budget), done, rollouts)
-    assert steps(0, 0, 0) == steps(7, 700, 0) == 60
+    def steps(done, spent, budget, *others):
+        return expected_steps(SimpleNamespace(steps=60), done, [(budget, spent), *others])
+    assert expected_steps(SimpleNamespace(steps=60), 7, []) == 60
     assert steps(0, 0, 100) == 60          # nothing is known of the pace yet
     assert steps(1, 16, 100) == 7          # 16 a step: 96 in six are not enough
     assert steps(2, 50, 100) == 4
     assert steps(3, 100, 100) == steps(3, 120, 100) == 3
     assert steps(1, 1, 1000) == 60
+    assert steps(2, 50, 100, (30, 20)) == 3 and steps(2, 50, 100, (300, 20)) == 4  # what ends first
 
 
 def test_the_rate_falls_with_the_steps_or_with_the_budget():
     def rate(decay, done, rollouts=0, budget=0):
         args = SimpleNamespace(lr_decay=decay, steps=10)
-        return learning_rate(args, SimpleNamespace(lr=2.0, rollouts=rollouts,
-                                                   budget_rollouts=budget), done)
+        budgets = [(budget, rollouts), (50, 30)] if budget else []
+        return learning_rate(args, SimpleNamespace(lr=2.0, budgets=lambda: budgets), done)
     assert [rate(False, done) for done in (0, 5, 9)] == [2.0] * 3
     assert [rate(True, done) for done in (0, 5, 9)] == pytest.approx([2.0, 1.0, 0.2])
-    assert rate(True, 1, 75, 100) == 0.5 and rate(True, 5, 10, 100) == 1.0
+    assert rate(True, 1, 75, 100) == 0.5 and rate(True, 7, 10, 100) == pytest.approx(0.6)
+    assert rate(True, 1, 10, 100) == 0.8   # of two budgets that which is nearer its end
     assert rate(False, 1, 75, 100) == 2.0
 
 

@@ -112,7 +112,7 @@ def arms_of(name, *argv):
             args = runner.SCRIPTS[job.script].build_parser(job.argv).parse_args(job.argv)
             folder, file = os.path.split(job.out)
             arms = found.setdefault(os.path.basename(folder), {})
-            arms[file[:-3]] = runner.arm(file[:-3], vars(args), None, job.command(), 0.0)
+            arms[file[:-3]] = runner.arm(file[:-3], vars(args), {}, job.command(), 0.0)
     return found
 
 

@@ -21,7 +21,7 @@ def a_run(chain="c", seed=0, arms=("base", "tuned"), splits=("id", "edge"), task
           salt=0, **about):
     """A Run whose masses differ from arm to arm, split to split and cell to cell."""
     known = {"base": Arm("base", "pretrain", steps=1000, command="python pretrain.py", seconds=2.5),
-             "tuned": Arm("tuned", "grpo", "mix", "trace", "k3_loss", 0.3, "none", 60, 16, 32,
+             "tuned": Arm("tuned", "grpo", "mix", "trace", "k3_loss", 0.3, "none", 60, 16, 32, 1,
                           30720, init="base", command="python finetune.py --x", seconds=7.0)}
     masses = {}
     for i, arm in enumerate(arms):
@@ -122,6 +122,21 @@ def test_the_numbers_of_a_row_are_those_of_its_masses(tmp_path):
     assert row["rollouts"] == "30720" and row["init"] == "base" and list(row) == COLUMNS
     bases = [r for r in rows(folder(tmp_path)) if r["arm"] == "base"]
     assert {r["fell"] for r in bases} == {""} and {r["group_size"] for r in bases} == {""}
+
+
+def test_a_file_from_before_gold_was_counted_is_read_and_added_to(tmp_path):
+    place, run = folder(tmp_path), a_run()
+    run.arms["tuned"].gold = 1234
+    records.write(place, [run])
+    back, = records.read(place)
+    assert back.arms["tuned"].gold == 1234 and back.arms["base"].gold is None
+    older = [{name: value for name, value in row.items() if name != "gold"} for row in rows(place)]
+    columns = [column for column in COLUMNS if column != "gold"]
+    records.write_csv(os.path.join(place, "runs.csv"), columns, older)
+    back, = records.read(place)
+    assert back.arms["tuned"].gold is None
+    records.write(place, [a_run("d", 1)])
+    assert len(records.read(place)) == 2 and list(rows(place)[0]) == COLUMNS
 
 
 # ------------------------------------------------------------------------------------------ merging

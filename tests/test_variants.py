@@ -37,9 +37,13 @@ def shown(kind):
 
 
 def asked_for(kind, checkpoint):
-    """Settings that a method cannot do without, by what its knobs ask for: a checkpoint."""
-    return {name: checkpoint for name, knob in shown(kind).items()
-            if knob.default is None and knob.metavar == "CKPT"}
+    """Settings that a method cannot do without, by what its knobs ask for: a checkpoint, or the
+    word that the base need not be prepared for it."""
+    settings = {name: checkpoint for name, knob in shown(kind).items()
+                if knob.default is None and knob.metavar == "CKPT"}
+    if "unprepared" in shown(kind):   # whose prompts tell the answer, and an attempt: they are long
+        settings.update(unprepared=True, context=64)
+    return settings
 
 
 @pytest.fixture(scope="module")
@@ -62,13 +66,14 @@ def flags_for(name, base):
     """A small run's flags: of those that the method has."""
     kind = variants.load(name)
     settings = {"prompts_per_step": 4, "group_size": 5, "reward": "random",
-                "budget_rollouts": BUDGET, **asked_for(kind, base)}
-    words = [(flag(key), str(value)) for key, value in settings.items() if key in shown(kind)]
+                "budget_rollouts": BUDGET, "warmup_steps": 1, **asked_for(kind, base)}
+    words = [(flag(key), *([] if value is True else [str(value)]))
+             for key, value in settings.items() if key in shown(kind)]
     return ["--init", base, "--method", name, "--steps", str(STEPS), "--eval-every", "2",
             "--eval-prompts", "4", "--lr-decay", "--depths", "1", "2", *sum(words, ())]
 
 
-STEPS, BUDGET = 6, 75
+STEPS, BUDGET = 6, 100
 
 
 @pytest.fixture(scope="module", params=variants.names())
@@ -124,6 +129,26 @@ def test_going_on_from_a_kept_step_equals_the_uninterrupted_run(run, tmp_path):
     (model_a, extra_a), (model_b, extra_b) = load_checkpoint(whole), load_checkpoint(again)
     assert_same(dict(model_a.state_dict()), dict(model_b.state_dict()))
     assert_same(extra_a, extra_b)   # if not: state() and load_state() forget something
+
+
+def test_gold_is_counted_where_it_is_shown_and_a_budget_ends_the_run(run, base, tmp_path, capsys):
+    """Whoever asks for gold solutions has to say so, and then has columns and a budget for them.
+    Where nothing is right, which is when a hint is given, the first token of gold ends this run."""
+    name, out, _ = run
+    rows, kept, kind = rows_of(out), load_checkpoint(out)[1]["method"], variants.load(name)
+    if "budget_gold" not in shown(kind):
+        assert "gold_tokens" not in rows[0] and "gold_tokens" not in kept
+        with pytest.raises(TypeError, match="budget_gold = 0"):
+            algorithm(kind, **asked_for(kind, base)).spend_gold(1, 1)
+        return
+    assert all(int(rows[-1][column]) == kept[column] for column in ("gold_problems", "gold_tokens"))
+    short = str(tmp_path / "short.pt")
+    hard = ["--reward", "trace"] if "reward" in shown(kind) else []
+    finetune.main([*flags_for(name, base), *hard, "--budget-gold", "1", "--out", short])
+    gold = [int(row["gold_tokens"]) for row in rows_of(short)]
+    assert set(gold[:-1]) <= {0} and gold[-1] >= int(rows_of(short)[-1]["gold_problems"]) > 0
+    assert load_checkpoint(short)[1]["finished"] and len(gold) <= 2
+    assert f"{gold[-1]:,} gold tokens" in capsys.readouterr().out
 
 
 @EVERY
@@ -615,9 +640,7 @@ def test_sft_is_shown_gold_counts_it_and_learns_it(make):
     assert losses[-1] < 0.5 * losses[0]
     for (group,), _ in steps:
         assert group.verdict.trace.all() and (group.mask == 1).all()
-    counts = method.gold_sequences, method.gold_tokens, method.rollouts
-    assert counts == (40 * 64, 40 * 64 * 5, 0)
-    assert steps[0][1]["gold_tokens"] == 64 * 5
+    assert method.spent() == {"rollouts": 0, "gold_problems": 40 * 64, "gold_tokens": 40 * 64 * 5}
 
 
 def test_balanced_keeps_the_prompts_nearest_one_half(make, monkeypatch):
@@ -835,8 +858,8 @@ def test_a_budget_ends_the_run_with_the_step_that_spends_it(base, tmp_path, caps
 
 
 def test_the_expected_steps_are_those_of_the_pace_so_far():
-    args = finetune.build_parser().parse_args(["--steps", "60", "--budget-rollouts", "100"])
-    pace = [finetune.expected_steps(args, done, rollouts) for done, rollouts in
+    args = finetune.build_parser().parse_args(["--steps", "60"])
+    pace = [finetune.expected_steps(args, done, [(100, rollouts)]) for done, rollouts in
             ((0, 0), (1, 10), (5, 40), (7, 100), (7, 120), (59, 60))]
     assert pace == [60, 10, 13, 7, 7, 60]
 

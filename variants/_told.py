@@ -1,0 +1,70 @@
+"""_told.py: completions of a policy that was told the answer, perhaps after an attempt of its own.
+What expo and critique have in common: prompts such as `3141 [+1] = 4252 =` (tasks.Task.told).
+
+A base knows them only if its pretraining had some (pretrain.py --refine); for another they are
+noise, and what it would explain or refine is that: the control, and an error unless --unprepared.
+"""
+import numpy as np
+import torch
+
+import grpo
+from cli import CommandError
+from measure import log_mass
+from tasks import TASKS
+from variants._rollouts import judged
+
+
+def check_told(method):
+    """CommandError unless told prompts fit, and the answer helps the reference: its mean log mass
+    of the solutions of the cells trained on is higher after their answers than without."""
+    context = method.policy.config.context
+    for name, cell in method.tasks:
+        prompts, solutions = TASKS[name].sample(cell, 1, np.random.default_rng(0))
+        need = TASKS[name].told(prompts, solutions, solutions).shape[1] + solutions.shape[1]
+        if need > context:
+            raise CommandError(f"--init: with an attempt and an answer {name} {cell} takes {need} "
+                               f"tokens, and the base's context has {context}")
+    plain, told = told_log_mass(method.reference, set(method.tasks))
+    if told <= plain and not method.unprepared:
+        raise CommandError(f"--init: a base that has not learned to be told the answer: it makes "
+                           f"the log mass of solutions {told:.1f}, from {plain:.1f} without; take "
+                           "one of pretrain.py --refine 0.3, or --unprepared, the control")
+
+
+def told_log_mass(model, cells, n=32):
+    """(mean log mass of solutions after their plain prompts, the same after told ones)."""
+    plain, told = [], []
+    for name, cell in sorted(cells):
+        task = TASKS[name]
+        prompts, solutions = task.sample(cell, n, np.random.default_rng(0), split="train")
+        longer = task.told(prompts, solutions)
+        plain.append(log_mass(model, prompts, solutions).mean())
+        told.append(log_mass(model, longer, solutions).mean())
+    return np.mean(plain), np.mean(told)
+
+
+@torch.no_grad()
+def told_samples(method, group, which, n, attempts=None):
+    """A Group with rewards: n completions for each of the prompts `which` [K] of a group, written
+    after their answer and, if given, attempts [K, N]; then judged, and scored by the policy, as if
+    written after the plain prompt."""
+    task, prompts = TASKS[group.task], group.prompts[which.cpu().numpy()]
+    attempts = None if attempts is None else attempts.cpu().numpy()
+    longer = task.told(prompts, task.solutions(prompts), attempts)
+    completions, _ = grpo.generate(
+        method.policy, torch.as_tensor(longer, device=method.device), group.mask.shape[1],
+        method.temperature, n, method.generator)
+    method.rollouts += len(completions)
+    plain = torch.as_tensor(prompts, device=method.device).repeat_interleave(n, dim=0)
+    tokens = torch.cat([plain, completions], dim=1)
+    told = judged(group, prompts, tokens, torch.zeros_like(completions, dtype=torch.float32))
+    told.old_logp = method.score(method.policy, told)
+    if method.kl != "none":
+        told.ref_logp = method.score(method.reference, told)
+    told.rewards = method.rewards(told)
+    return told
+
+
+def answer_tokens(group, which):
+    """Tokens of gold that telling the answers of the prompts `which` shows."""
+    return len(which) * TASKS[group.task].layout(group.prompts)[2]
