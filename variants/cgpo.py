@@ -38,7 +38,7 @@ def constrained_rewards(R, judge, kl, R_baseline=1.0, max_kl=5.0):
 
 
 class CGPO(GRPO):
-    """Calibrated reward, zero where a constraint is broken."""
+    """Calibrated reward, zero where a constraint fails."""
     paper = "2409.20370"
     columns = ("valid",)
 
