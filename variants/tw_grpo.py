@@ -50,7 +50,12 @@ def soft_rewards(completions, solutions, d):
 
 
 def disagreement(logp, mask):
-    """D [P, N] in nats of next-token log-probs [P, G, N, V] and mask [P, G, N]."""
+    """D [P, N] in nats of next-token log-probs [P, G, N, V] and mask [P, G, N].
+
+    >>> logp = torch.tensor([0.9, 0.1]).log().expand(1, 2, 2, 2)    # all alike, but one has ended
+    >>> disagreement(logp, torch.tensor([[[1., 1.], [1., 0.]]]))
+    tensor([[0.0000, 0.1017]])
+    """
     uniform = -math.log(logp.shape[-1])
     logp = torch.where(mask[..., None] == 1, logp, uniform)
     mean = logp.exp().mean(1, keepdim=True)
