@@ -182,6 +182,39 @@ def test_exposure_shows_what_it_says(name, exposure):
         assert all(any(TASKS[name].matches(p.prompts, c).all() for c in atoms) for _, p in shadow)
 
 
+@pytest.mark.parametrize("name", TASKS)
+def test_refine_tells_the_answer_first_and_changes_nothing_else(name):
+    argv = ["--task", name, "--steps", 200, "--overlap", 0.1]
+    plain, told, more = (mixture(*argv, "--refine", p) for p in (0, 0.2, 0.4))
+    assert told.told.sum() == 40 and (more.told | ~told.told).all()
+    task, seen = TASKS[name], {"attempt": 0, "answer": 0}
+    for step in range(200):
+        (_, kind, (prompts, solutions)), (_, _, new) = plain.draw(step), told.draw(step)
+        assert np.array_equal(new.solutions, solutions)
+        if kind == "edge" or not told.told[step]:
+            assert np.array_equal(new.prompts, prompts)
+            continue
+        assert pretrain.edge_problems(name, "depth", new.prompts) == 0
+        attempts, width = None, solutions.shape[1]
+        if told.tried[step]:
+            attempts = new.prompts[:, prompts.shape[1]:prompts.shape[1] + width]
+            assert task.verify(prompts, attempts).well_formed.all()
+            seen["attempt"] += 1
+        assert np.array_equal(new.prompts, task.told(prompts, solutions, attempts))
+        answer = new.prompts[:, -1 - task.layout(prompts)[2]:-1]
+        assert np.array_equal(answer, solutions[:, -1 - answer.shape[1]:-1])
+        seen["answer"] += 1
+    assert 30 <= seen["answer"] <= 40 and 8 <= seen["attempt"] <= 30
+
+
+def test_refine_asks_for_a_context_that_holds_an_attempt_and_an_answer(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        pretrain.main(["--refine", "0.3", "--context", "40", "--out", str(tmp_path / "x.pt")])
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and error.count("\n") == 1 and "--refine 0.3: " in error
+    assert "has 44 tokens; --context 40 is too short" in error
+
+
 @pytest.mark.parametrize("share", [0.0, 0.2, 0.9, 1.0])
 def test_two_families_share_a_base_in_the_stated_proportion(share):
     m = mixture("--task", "both", "--share", share, "--steps", 100)

@@ -1050,6 +1050,200 @@ def test_ton_drops_the_base_s_thoughts_not_those_that_it_has_learned_to_drop(mak
     assert asked[0] is method.reference and asked[-1] is method.policy
 
 
+# ------------------------------------------------------------------------ hints, and told answers
+
+HINTED = pytest.mark.parametrize("name", ["ghpo", "guide", "nurl", "scaf", "start"])
+
+
+def of_one_step(method):
+    """A method's one group on its first cell, as a step would sample it, past any warm-up."""
+    method.steps_done = 100
+    group, = method.experience(method.prompts_per_step)
+    group.advantages = method.advantages(group)
+    return group
+
+
+@HINTED
+def test_a_hint_is_the_beginning_of_the_solution_and_its_gold_is_counted_once(name, make):
+    method = make(name, reward="trace", prompts_per_step=6)
+    group = of_one_step(method)
+    gold = torch.as_tensor(TASKS["arithmetic"].solutions(group.prompts)).repeat_interleave(5, 0)
+    hint = group.more["hint"]
+    assert (hint > 0).any() and not group.more["unaided"].any()
+    for row, k in enumerate(hint):
+        assert torch.equal(group.completions[row, :k], gold[row, :k])
+    longest = hint.view(6, 5).amax(1)
+    most = max(longest.tolist())
+    assert method.gold_problems == 6 and longest.sum() <= method.gold_tokens <= 6 * most
+    verdict = TASKS["arithmetic"].verify(group.prompts.repeat(5, 0), group.completions)
+    for found, expected in zip(group.verdict, verdict):
+        assert np.array_equal(found, expected)
+    assert torch.equal(group.rewards.flatten() == 1, torch.as_tensor(verdict.trace))
+
+
+@HINTED
+def test_what_is_trained_after_a_hint_and_at_which_log_probs(name, make):
+    """guide and start train the hint's tokens, at probability 1 when they were given; the others
+    leave them out. The rest is on-policy, as without a hint."""
+    method = make(name, reward="trace")
+    group = of_one_step(method)
+    plain = token_logprobs(method.policy, group.tokens, group.start).detach()
+    given = torch.arange(15) < group.more["hint"][:, None]
+    ended = completion_mask(group.completions) == 0
+    assert close(group.old_logp[~given & ~ended], plain[~given & ~ended], 1e-4)
+    assert (group.old_logp[given] == 0).all() and (plain[given] < 0).all()
+    assert (group.mask[given] == (name in ("guide", "start"))).all()
+    assert torch.equal(group.mask[~given] == 0, ended[~given])
+
+
+def test_a_solved_prompt_gets_no_hint(make):
+    for name in ("ghpo", "guide", "nurl", "scaf", "start"):
+        method = make(name, rewarded_with_one_hit, prompts_per_step=3)
+        group = of_one_step(method)
+        assert (group.more["hint"] == 0).all() and group.more["unaided"].all()
+        assert method.spent() == {"rollouts": 15, "gold_problems": 0, "gold_tokens": 0}
+
+
+def rewarded_with_one_hit(kind):
+    return rewarded(kind, [torch.tensor([[1., 0, 0, 0, 0]] * 3)])
+
+
+def judged_by_hint(least):
+    """A change of a class: right is what begins with a hint of so many tokens."""
+    def change(kind):
+        class ByHint(kind):
+            def rewards(self, group):
+                long = group.more.get("hint", torch.zeros(len(group.tokens))) >= least
+                return long.float().view(len(group.prompts), -1)
+        return ByHint
+    return change
+
+
+def test_ghpo_goes_on_to_longer_hints_until_one_helps(make):
+    group = of_one_step(make("ghpo", judged_by_hint(7), prompts_per_step=3))
+    assert (group.more["hint"] == 7).all() and (group.rewards == 1).all()   # 3, then 7 of 15
+    method = make("ghpo", judged_by_hint(99), prompts_per_step=3)
+    assert (of_one_step(method).more["hint"] == 11).all()
+    assert method.spent() == {"rollouts": 15 * 4, "gold_problems": 3, "gold_tokens": 3 * 11}
+
+
+def test_scaf_puts_one_completion_with_the_least_hint_in_place_of_a_wrong_one(make):
+    method = make("scaf", judged_by_hint(6), prompts_per_step=3)
+    group = of_one_step(method)
+    assert group.more["hint"].view(3, 5).tolist() == [[6, 0, 0, 0, 0]] * 3   # of 1, 3, 5, 6, ..
+    assert group.rewards.tolist() == [[1, 0, 0, 0, 0]] * 3
+    assert method.spent() == {"rollouts": 15 + 3 * 4, "gold_problems": 3, "gold_tokens": 3 * 6}
+    early = make("scaf", judged_by_hint(6))
+    early.experience(4)
+    assert early.gold_tokens == 0   # it is warming up
+
+
+def test_nurl_leaves_one_completion_plain(make):
+    group = of_one_step(make("nurl", reward="trace", prompts_per_step=3))
+    assert group.more["hint"].view(3, 5).tolist() == [[3, 3, 3, 3, 0]] * 3
+
+
+def test_guide_has_the_plain_policys_ratio_and_logs_what_it_counts_for(make):
+    method = make("guide", reward="trace", prompts_per_step=3)
+    group = of_one_step(method)
+    logp = method.forward(group).detach()
+    plain = token_logprobs(method.policy, group.tokens, group.start).detach().exp()[:, :7]
+    weight = method.numbers([group])["weight"]
+    assert weight == pytest.approx(plain.mean().item(), rel=1e-4) and 0 < weight < 1
+    group.advantages = torch.ones(15)
+    logp = token_logprobs(method.policy, group.tokens, group.start) * group.mask
+    assert close(method.log_ratio(group, logp).exp()[:, :7], plain, 1e-5)
+
+
+def test_hints_end_when_enough_is_solved_without(make):
+    method = make("ghpo", rewarded_with_one_hit, prompts_per_step=3, hint_until=0.9)
+    method.step(sgd(method))
+    assert method.hints_ended and method.state()["hints_ended"]
+    hard = make("ghpo", judged_by_hint(99), hint_until=0.9)
+    hard.load_state(method.state())
+    hard.step(sgd(hard))
+    assert hard.gold_tokens == 0
+    never = make("ghpo", rewarded_with_one_hit, prompts_per_step=3)
+    never.step(sgd(never))
+    assert not never.hints_ended
+
+
+@pytest.mark.parametrize("ratio,trained", [("one", "policy"), ("policy", "given")])
+def test_acnchor_has_gold_in_the_group(ratio, trained, make):
+    method = make("acnchor", reward="trace", ratio=ratio, kl="k1_reward", beta=0.0)
+    group = of_one_step(method)
+    last = torch.arange(4, 24, 5)
+    assert group.verdict.trace.sum() == 4 and group.verdict.trace[last].all()
+    assert group.rewards.tolist() == [[0, 0, 0, 0, 1]] * 4 and group.ref_logp.shape == (20, 15)
+    plain = token_logprobs(method.policy, group.tokens, group.start).detach()[last]
+    assert close(group.old_logp[last], plain if trained == "policy" else 0 * plain, 1e-4)
+    assert method.spent() == {"rollouts": 16, "gold_problems": 4, "gold_tokens": 4 * 15}
+
+
+def told_what(monkeypatch):
+    """A list that fills with the prompts that anything is sampled after."""
+    asked, generate = [], sys.modules["grpo"].generate
+
+    def watched(model, prompts, *args):
+        asked.append(prompts)
+        return generate(model, prompts, *args)
+    monkeypatch.setattr("grpo.generate", watched)
+    return asked
+
+
+def test_expo_imitates_what_it_wrote_knowing_the_answer(make, monkeypatch):
+    asked = told_what(monkeypatch)
+    method = make("expo", reward="trace", prompts_per_step=3, explain=2.0, decay=0.5)
+    group, = method.experience(3)
+    solutions = TASKS["arithmetic"].solutions(group.prompts)
+    assert np.array_equal(asked[1], TASKS["arithmetic"].told(group.prompts, solutions))
+    assert method.spent() == {"rollouts": 15 + 3, "gold_problems": 3, "gold_tokens": 3 * 4}
+    method.steps_done = 1
+    assert method.advantages(group).view(3, 5).tolist() == [[1, 0, 0, 0, 0]] * 3
+    plain = token_logprobs(method.policy, group.tokens, group.start).detach() * group.mask
+    assert close(group.old_logp, plain, 1e-4)
+    strict = make("expo", reward="trace", verified=True)
+    assert (strict.advantages(strict.experience(3)[0]) == 0).all()   # none of them is right
+    solved = make("expo", rewarded_with_one_hit)
+    assert (solved.experience(3)[0].more["explained"] == -1).all()
+
+
+def test_critique_keeps_the_best_refinement_of_its_own_attempts(make, monkeypatch):
+    asked = told_what(monkeypatch)
+    best = rewarded_in_turn([torch.tensor([[0.], [1.], [0.], [0.]] * 3), torch.zeros(3, 5)])
+    method = make("critique", best, prompts_per_step=3)
+    group, = method.experience(3)
+    task, samples = TASKS["arithmetic"], torch.arange(15) % 5 != 4
+    prompts = group.prompts.repeat(4, 0)
+    attempts = group.completions[samples].numpy()
+    assert np.array_equal(asked[1], task.told(prompts, task.solutions(prompts), attempts))
+    assert method.spent() == {"rollouts": 24, "gold_problems": 3, "gold_tokens": 12}
+    assert torch.equal(group.more["refined"], ~samples)
+    group.advantages = torch.ones(15)
+    logp = group.old_logp.clone().requires_grad_()
+    method.loss(group, logp).backward()
+    p = group.old_logp.exp()
+    gradient = torch.where(samples[:, None], torch.ones(()), 0.1 * p / (p + 0.1) ** 2) * group.mask
+    assert close(-logp.grad, gradient / (15 * 15), 1e-6)
+
+
+def rewarded_in_turn(rewards):
+    return lambda kind: rewarded(kind, rewards)
+
+
+@pytest.mark.parametrize("name", ["expo", "critique"])
+def test_a_base_that_was_never_told_answers_is_refused(name, make, monkeypatch):
+    with pytest.raises(CommandError, match="takes 44 tokens, and the base's context has 32"):
+        make(name, context=32)
+    monkeypatch.setattr("variants._told.log_mass", lambda model, prompts, solutions: np.log(
+        [0.2 if prompts.shape[1] == 7 else 0.1]))   # at depth 1, and with an answer in it
+    with pytest.raises(CommandError, match="mass 0.2, and with 0.1 after.*--refine 0.3.*--unprep"):
+        make(name, unprepared=False)
+    monkeypatch.setattr("variants._told.log_mass", lambda model, prompts, solutions: np.log(
+        [0.2 if prompts.shape[1] == 7 else 0.3]))
+    make(name, unprepared=False)
+
+
 # -------------------------------------------------- what a setting takes away leaves another method
 
 @pytest.mark.parametrize("name,settings,other,others", [

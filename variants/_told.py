@@ -15,32 +15,26 @@ from variants._rollouts import judged
 
 
 def check_told(method):
-    """CommandError unless told prompts fit, and the answer helps the reference: its mean log mass
-    of the solutions of the cells trained on is higher after their answers than without."""
+    """CommandError unless told prompts fit into the context, and the base, which is the reference,
+    knows what to do with an answer: at depth 1, where the answer is all of the trace, the solution
+    must be likelier after it than without."""
     context = method.policy.config.context
-    for name, cell in method.tasks:
-        prompts, solutions = TASKS[name].sample(cell, 1, np.random.default_rng(0))
-        need = TASKS[name].told(prompts, solutions, solutions).shape[1] + solutions.shape[1]
+    for name, cell in sorted(set(method.tasks)):
+        task, rng = TASKS[name], np.random.default_rng(0)
+        prompts, solutions = task.sample(cell, 1, rng)
+        need = task.told(prompts, solutions, solutions).shape[1] + solutions.shape[1]
         if need > context:
             raise CommandError(f"--init: with an attempt and an answer {name} {cell} takes {need} "
                                f"tokens, and the base's context has {context}")
-    plain, told = told_log_mass(method.reference, set(method.tasks))
-    if told <= plain and not method.unprepared:
-        raise CommandError(f"--init: a base that has not learned to be told the answer: it makes "
-                           f"the log mass of solutions {told:.1f}, from {plain:.1f} without; take "
-                           "one of pretrain.py --refine 0.3, or --unprepared, the control")
-
-
-def told_log_mass(model, cells, n=32):
-    """(mean log mass of solutions after their plain prompts, the same after told ones)."""
-    plain, told = [], []
-    for name, cell in sorted(cells):
-        task = TASKS[name]
-        prompts, solutions = task.sample(cell, n, np.random.default_rng(0), split="train")
+        prompts, solutions = task.sample(cell._replace(depth=1, words="any"), 32, rng)
         longer = task.told(prompts, solutions)
-        plain.append(log_mass(model, prompts, solutions).mean())
-        told.append(log_mass(model, longer, solutions).mean())
-    return np.mean(plain), np.mean(told)
+        plain, told = (np.exp(log_mass(method.reference, x, solutions)).mean()
+                       for x in (prompts, longer))
+        if told <= plain and not method.unprepared:
+            raise CommandError(f"--init: a base that has never been told answers: it writes {name} "
+                               f"of depth 1 with mass {plain:.2g}, and with {told:.2g} after its "
+                               "answer; take one of pretrain.py --refine 0.3, or --unprepared, "
+                               "the control")
 
 
 @torch.no_grad()
