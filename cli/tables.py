@@ -136,10 +136,8 @@ def record_table(records, models, args):
     colder in all cells of a split only."""
     task, axis, base = records[0]["task"], records[0]["axis"], next(iter(models))
     rows = []
-    for r in records:
+    for r in tabled(records, models):
         cells, whole = tasks.AXES[task][axis][r["split"]], r["cell"] == "all"
-        if not whole and (len(cells) == 1 or r["model"] not in models):
-            continue
         small = any(tasks.TASKS[task].enumerated(c) for c in cells if whole or str(c) == r["cell"])
         rows.append([r["split"], r["cell"] + "*" * small, r["model"], *numbers_of(r)])
         if "sampled" in r:
@@ -155,6 +153,35 @@ def record_table(records, models, args):
                      f"{tasks.Task.ENUMERATED_BELOW:,} problems)")
     return "\n".join([*lines, f"fell: share of prompts with less mass than {shorten(base, 40)} has",
                       "stop: share of samples that end; entropy: nats per token"])
+
+
+def tabled(records, models):
+    """The records that tables show: not a split's only cell once more, and the base sampled colder
+    in all cells of a split only."""
+    for r in records:
+        cells = tasks.AXES[r["task"]][r["axis"]][r["split"]]
+        if r["cell"] == "all" or (len(cells) > 1 and r["model"] in models):
+            yield r
+
+
+def variety_table(records, models):
+    """evaluate.py's numbers on several right answers of one family as a table."""
+    ks, redirected = ("4", "16", "64", "1024"), "redirected" in records[0]
+    rows = []
+    for r in tabled(records, models):
+        row = [r["split"], r["cell"], r["model"], f"{r['answers']:g}",
+               *(f"{r['distinct'][k]:.2f}" for k in ks), f"{r['bits']:.2f} of {r['most_bits']:g}"]
+        if redirected:
+            row += [probability(r["redirected"][k]) for k in ("1", "64")]
+        rows.append(row)
+    header = ["split", "cell", "model", "answers", *(f"@{k}" for k in ks), "bits"]
+    lines = ["\nanswers: right ones a prompt; @k: how many distinct ones k tries are expected to "
+             "find;", "bits: entropy of which it is, given that it is right"]
+    if redirected:
+        header += ["left @1", "left @64"]
+        lines[-1] += "; left: pass@k once the last edge of"
+        lines.append("the path that the model itself likes best has been led elsewhere")
+    return "\n".join([*lines, table(rows, header)])
 
 
 def numbers_of(record):

@@ -43,7 +43,7 @@ class SFT(GRPO):
 
     def rollout(self, problems):
         task, cell, prompts = problems
-        solutions = TASKS[task].solutions(prompts)
+        solutions = TASKS[task].solutions(prompts, rng=self.rng)  # where several are right, any
         tokens = torch.as_tensor(np.hstack([prompts, solutions]), device=self.device)
         gold = tokens[:, prompts.shape[1]:]
         return Group(task, cell, prompts, tokens, torch.zeros(gold.shape, device=self.device),
