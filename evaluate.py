@@ -91,8 +91,8 @@ def measure(models, task, axis, args, generator):
                 if TASKS[task].several:
                     record |= variety([strings[name][split][cell] for cell in members])
                 if args.redirect:
-                    left = [redirected[name][split][cell] for cell in members]
-                    record["redirected"] = summarise(np.concatenate(left))["pass"]
+                    left = np.concatenate([redirected[name][split][cell] for cell in members])
+                    record["redirected"] = summarise(left)["pass"]
                 if name in models:
                     record |= pool([draws[name][cell] for cell in members], args.samples)
                 records.append(record)
@@ -121,9 +121,7 @@ def summarise(log_masses, before=None):
 
 
 def variety(cells):
-    """A record's numbers on several right answers, from log masses [n, M] of its cells: how many
-    there are, how many distinct ones k tries are expected to find, and their entropy in bits given
-    that the answer is right, of at most so many."""
+    """A record's numbers on several right answers, from log masses [n, M] of its cells."""
     distinct = [np.concatenate([expected_distinct(strings, k) for strings in cells]) for k in KS]
     answers = np.concatenate([np.full(len(strings), strings.shape[1]) for strings in cells])
     return {"answers": float(answers.mean()), "distinct": by_k(map(np.mean, distinct)),

@@ -1028,7 +1028,7 @@ def cell_key(task, cell):
 
 def family_of(prompt):
     """Name of the family whose problem prompt [P] is (token ids). If there is none, the ValueError
-    is that of the one family whose symbols these all are, or says that there is none.
+    is that of the families whose symbols these all are, or says that there is none.
 
     >>> family_of(encode("<bos> ; a b ; b c = >> a ="))
     'graph'
@@ -1041,8 +1041,8 @@ def family_of(prompt):
         except ValueError as error:
             if set(KIND[prompt]) <= symbols(task):
                 meant.append(str(error))
-    if len(meant) == 1:
-        raise ValueError(meant[0])
+    if meant:
+        raise ValueError("; ".join(meant))
     raise ValueError(f"no problem of {' or '.join(TASKS)} (python tasks.py shows some)")
 
 
