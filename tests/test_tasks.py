@@ -744,7 +744,7 @@ print("the toy works")
 
 def test_a_new_family_is_one_class(tmp_path):
     """The class is inserted into a copy of tasks.py and nothing else is changed."""
-    for name in ("tasks.py", "model.py", "measure.py"):
+    for name in ("tasks.py", "theory.py", "model.py", "measure.py"):
         shutil.copy(ROOT / name, tmp_path)
     toy_family.add_to(tmp_path)
     assert toy_family.TOY_FAMILY.strip().count("\n") < 32  # the docs show it
