@@ -318,7 +318,7 @@ def test_an_enumerated_cell_gives_each_of_its_problems_once():
       "<bos> ; o c ; c p ; e j ; b l ; n m ; d n = >> o ="]),
     ("route", Cell(2, 4, branching=2),
      ["<bos> ; a o ; p m ; p a ; m o = p o =",
-      "<bos> ; d a ; a m ; b m ; d b = d m ="]),
+      "<bos> ; b m ; d e ; e m ; d b = d m ="]),
     ("arithmetic", Cell(1, 2),
      ["<bos> 77 [rot] =",
       "<bos> 11 [+3] ="]),
