@@ -16,13 +16,13 @@ import numpy as np
 import torch
 
 from cli import check_context, families, names_of, show_k
-from measure import (FELL, KS, bootstrap, eval_problems, exact_pass_at_k, log_mass, matched_passes,
-                     mean_masses, pass_at_k, perplexities, prompt_records, prompts_by_mass, reach,
-                     sampled, split_masses, step_chains, step_log_mass,
-                     token_records)  # two of them for forks, which look here
+from measure import (FELL, KS, bootstrap, eval_problems, exact_pass_at_k, expected_distinct,
+                     log_mass, matched_passes, mean_masses, pass_at_k, perplexities, prompt_records,
+                     prompts_by_mass, reach, redirected_masses, right_entropy, sampled,
+                     split_masses, step_records, string_masses, token_records,
+                     totals)  # three of them for forks, which look here
 from model import load_checkpoint
 from tasks import AXES, SPLITS, TASKS
-from theory import tilted_steps
 
 
 def build_parser(argv=()):  # called like that of finetune.py, which looks into argv
@@ -47,6 +47,9 @@ def build_parser(argv=()):  # called like that of finetune.py, which looks into 
         help="also the probability of each written step, after right steps and after an error")
     add("--per-token", nargs="+", choices=SPLITS, default=[],
         help="also the base's log-probability of every right token, in these splits (for --json)")
+    add("--redirect", action="store_true",
+        help="also each model's pass@k when the last edge of the path that it likes best leads "
+             "elsewhere (route)")
     add("--prompt", metavar="TEXT", help="complete this prompt instead, with its exact mass")
     add("--analyses", action="store_true",
         help="also coverage, efficiency gap, perplexity and matched temperature, beside the base")
@@ -61,16 +64,20 @@ def build_parser(argv=()):  # called like that of finetune.py, which looks into 
 # ----------------------------------------------------------------------------------------- records
 
 def measure(models, task, axis, args, generator):
-    """(records, masses) of one family for models {name: model}, the base first. A record for each
-    split, model and cell, and for "all" cells; masses {model: {split: {cell: log masses [n]}}}. In
-    both the base stands again at the temperatures of --cold."""
+    """(records, strings, redirected) of one family for models {name: model}, the base first. A
+    record for each split, model and cell, and for "all" cells; log masses of each accepted string,
+    {model: {split: {cell: [n, M]}}}; and with --redirect, of what is left then, [n]. In all three
+    the base stands again at the temperatures of --cold."""
     base = next(iter(models))
     views = {name: (model, args.temperature) for name, model in models.items()}
     for t in args.cold:
         views[f"{base} T={t:g}" if t else f"{base} greedy"] = models[base], t
     counts = prompts_by_mass(models[base], task, axis, args.prompts, args.by_mass)
-    masses = {name: split_masses(model, task, axis, counts, t)
-              for name, (model, t) in views.items()}
+    strings = {name: string_masses(model, task, axis, counts, t)
+               for name, (model, t) in views.items()}
+    masses = {name: totals(found) for name, found in strings.items()}
+    redirected = {name: redirected_masses(model, task, axis, strings[name], t)
+                  for name, (model, t) in views.items() if args.redirect}
     draws = {name: draw_cells(name, model, task, axis, args, generator)
              for name, model in models.items()}
     records = []
@@ -81,10 +88,15 @@ def measure(models, task, axis, args, generator):
                                 for model in (name, base))
                 record = {"task": task, "axis": axis, "split": split, "cell": label, "model": name,
                           **summarise(ours, None if name == base else theirs)}
+                if TASKS[task].several:
+                    record |= variety([strings[name][split][cell] for cell in members])
+                if args.redirect:
+                    left = np.concatenate([redirected[name][split][cell] for cell in members])
+                    record["redirected"] = summarise(left)["pass"]
                 if name in models:
                     record |= pool([draws[name][cell] for cell in members], args.samples)
                 records.append(record)
-    return records, masses
+    return records, strings, redirected
 
 
 def draw_cells(name, model, task, axis, args, generator):
@@ -106,6 +118,15 @@ def summarise(log_masses, before=None):
     fell = None if before is None else float((log_masses < before - FELL).mean())
     return {"prompts": len(log_masses), "pass": by_k(values.mean(0)), "low": by_k(low),
             "high": by_k(high), "fell": fell}
+
+
+def variety(cells):
+    """A record's numbers on several right answers, from log masses [n, M] of its cells."""
+    distinct = [np.concatenate([expected_distinct(strings, k) for strings in cells]) for k in KS]
+    answers = np.concatenate([np.full(len(strings), strings.shape[1]) for strings in cells])
+    return {"answers": float(answers.mean()), "distinct": by_k(map(np.mean, distinct)),
+            "bits": float(np.concatenate(list(map(right_entropy, cells))).mean()),
+            "most_bits": float(np.log2(answers).mean())}
 
 
 def by_k(values):
@@ -132,7 +153,7 @@ def analyse(models, task, axis, masses, args):
             cli.status(f"analysing {name} on {task}, {split}")
             before, after = (np.concatenate(list(masses[m][split].values())) for m in (base, name))
             pair = (base, models[base]), (name, models[name])
-            matched = matched_passes(*pair, cells, args.temperature, args.seed)
+            matched = matched_passes(*pair, task, cells, args.temperature, args.seed)
             for row in matched:
                 if row["temperature"]:
                     row["pass"] = by_k(row["pass"])
@@ -141,32 +162,6 @@ def analyse(models, task, axis, masses, args):
                 **reach(before, after), "temperatures": matched, "perplexity": perplexities(
                     models[base], models[name], cells, args.temperature, args.seed)})
     cli.status()
-    return records
-
-
-def step_records(models, trained_with, task, axis, args):
-    """--per-step: one record for each id cell, model beside the base, prefix and step: the mean
-    probability of the next whole step, after "right" ones and after "corrupted" ones (an error in
-    the first). law: what the tilted policy would do, at which only --kl k1_reward aims."""
-    base, *others = models
-    records = []
-    for cell in AXES[task][axis]["id"]:
-        problems = eval_problems(task, cell, args.prompts)
-        noise_kind = trained_with[base].get("noise_kind", "random")
-        for prefix, chain in step_chains(task, cell, problems, noise_kind).items():
-            steps = {name: step_log_mass(model, task, problems.prompts, chain, args.temperature)
-                     for name, model in models.items()}
-            for name in others:
-                kl, beta = (trained_with[name].get(key) for key in ("kl", "beta"))
-                columns = {"base": steps[base], "tuned": steps[name]}
-                if kl == "k1_reward" and isinstance(beta, (int, float)) and beta:
-                    tilted = tilted_steps(steps[base], beta)
-                    columns["law"] = tilted if prefix == "right" else steps[base]
-                for t in range(prefix == "corrupted", cell.depth):
-                    means = {key: float(np.exp(x[:, t]).mean()) for key, x in columns.items()}
-                    records.append({"task": task, "cell": str(cell), "depth": cell.depth,
-                                    "arm": name, "kl": kl or "none", "beta": beta or 0,
-                                    "step": t + 1, "prefix": prefix, "law": None, **means})
     return records
 
 
@@ -195,6 +190,9 @@ def choose(args, saved, models):
         check_context(path, model.config.context, names, axis, model.config.vocab_size)
     if args.per_step and not any(hasattr(TASKS[name], "wrong_chains") for name in names):
         raise cli.CommandError(f"--per-step: {task} has no wrong_chains to continue")
+    if args.redirect and not all(TASKS[name].several for name in names):
+        raise cli.CommandError(f"--redirect: prompts of {task} have one right answer; it is for a "
+                               "family with several")
     return names, axis
 
 
@@ -215,10 +213,13 @@ def answer(command, models, trained_with, tasks, axis, args, generator):
         cli.show_problems(models, tasks, axis, args, generator)
     masses = {}
     for task in tasks:
-        records, masses[task] = measure(models, task, axis, args, generator)
+        records, strings, redirected = measure(models, task, axis, args, generator)
+        masses[task] = {name: totals(found) for name, found in strings.items()}
         print(cli.record_table(records, models, args))
+        if TASKS[task].several:
+            print(cli.variety_table(records, models))
         result["summary"] += records
-        result["prompts"] += prompt_records(task, axis, masses[task])
+        result["prompts"] += prompt_records(task, axis, strings, redirected)
         base, of_base = next(iter(models.values())), next(iter(masses[task].values()))
         result["tokens"] += token_records(base, task, of_base, args.per_token)
     print(cli.mass_chart(models, masses))
@@ -228,7 +229,8 @@ def answer(command, models, trained_with, tasks, axis, args, generator):
             print(cli.analysis_tables(records))
             result["analyses"] += records
         if args.per_step and hasattr(TASKS[task], "wrong_chains"):
-            records = step_records(models, trained_with, task, axis, args)
+            records = step_records(models, trained_with, task, axis, args.prompts,
+                                   args.temperature)
             print(cli.step_table(records))
             result["steps"] += records
     return result

@@ -6,6 +6,11 @@ next-token probabilities, read off one teacher-forced forward pass:
     Q(x) = prod_t p(solution_t | prompt, solution_<t)       the mass; log Q in float64
     pass@k = 1 - (1 - Q)^k                                  for any k, without a sample
 
+or where M solutions are accepted (route) Q = q_1 + ... + q_M, each q_j such a product, and besides
+
+    sum_j 1 - (1 - q_j)^k                       distinct right answers to expect in k tries
+    - sum_j q_j / Q log2 q_j / Q                entropy of a right answer, of log2 M bits
+
 so "the model cannot do this" (Q = 1e-12) and "nobody sampled it yet" (Q = 1e-4) are two different
 numbers. Published studies (2504.13837 and what followed) estimate pass@k from at most about a
 thousand samples; that unbiased estimate (Chen et al. 2107.03374, eq. 1) is here too, as a check.
@@ -22,6 +27,7 @@ import torch
 
 from model import completion_mask, generate, log_softmax, token_logprobs
 from tasks import AXES, EOS, SPLITS, TASKS, cell_key, decode
+from theory import tilted_steps
 
 EVAL_SEED = 20251015  # fixes the evaluation prompts: the same for every model, seed and mixture
 KS = (1, 4, 16, 64, 256, 1024, 2 ** 20)
@@ -49,10 +55,54 @@ def solution_logp(model, prompts, solutions, temperature=1.0, chunk=2048):
     return torch.cat(parts).numpy()
 
 
+def string_log_mass(model, prompts, accepted, temperature=1.0, chunk=2048):
+    """Exact log-probability [n, M] (float64) of each whole string of accepted [n, M, S]: the sum
+    over tokens of `solution_logp`."""
+    n, M, S = accepted.shape
+    repeated = torch.as_tensor(prompts).repeat_interleave(M, dim=0)
+    strings = torch.as_tensor(accepted).reshape(n * M, S)
+    return solution_logp(model, repeated, strings, temperature, chunk).sum(1).reshape(n, M)
+
+
 def log_mass(model, prompts, solutions, temperature=1.0, chunk=2048):
-    """Exact log-probability [n] (float64) that the model writes the whole solution: see
-    `solution_logp`, whose sum over tokens it is."""
-    return solution_logp(model, prompts, solutions, temperature, chunk).sum(1)
+    """Exact log-probability [n] (float64) that the model writes the solution of [n, S], or any of
+    the solutions of [n, M, S] (`Task.accepted`): the log of the sum over them."""
+    accepted = solutions if solutions.ndim == 3 else solutions[:, None]
+    return total(string_log_mass(model, prompts, accepted, temperature, chunk))
+
+
+def total(string_log_masses):
+    """Log masses [n] of a right answer, from those of each of its strings [n, M].
+
+    >>> np.exp(total(np.log([[0.5, 0.25], [1e-9, 1e-9]])))
+    array([7.5e-01, 2.0e-09])
+    """
+    return np.logaddexp.reduce(string_log_masses, axis=1)
+
+
+def expected_distinct(string_log_masses, k):
+    """How many different right answers [n] are to be expected among k samples, from exact log
+    masses [n, M] of each: sum_j 1 - (1 - q_j)^k.
+
+    >>> expected_distinct(np.log([[0.5, 0.25], [0.75, 1e-9]]), 2)
+    array([1.1875, 0.9375])
+    """
+    return exact_pass_at_k(string_log_masses, k).sum(1)
+
+
+def right_entropy(string_log_masses):
+    """Entropy [n] in bits of which right answer it is, given that it is right, from exact log
+    masses [n, M] of each: 0 for always the same, log2 M for all alike. 0 where none is possible.
+
+    >>> right_entropy(np.log([[0.25, 0.25], [0.1, 1e-300], [0.3, 0.1]])).round(3)
+    array([1.   , 0.   , 0.811])
+    """
+    log_q = np.asarray(string_log_masses, dtype=np.float64)
+    with np.errstate(invalid="ignore"):
+        log_share = log_q - total(log_q)[:, None]
+    share = np.exp(np.nan_to_num(log_share, nan=-np.inf, neginf=-np.inf))
+    bits = -share * np.log2(share, where=share > 0, out=np.zeros_like(share))
+    return bits.sum(1) + 0.0  # no -0.0
 
 
 def step_log_mass(model, task, prompts, solutions, temperature=1.0):
@@ -126,12 +176,36 @@ def eval_problems(task, cell, n):
     return TASKS[task].sample(cell, n, rng, split="eval")
 
 
+def string_masses(model, task, axis, n, temperature=1.0, splits=SPLITS):
+    """{split: {cell: log masses [n, M] of each accepted string}} over the cells of an axis; n is a
+    number, or {cell: n}."""
+    def masses(cell):
+        prompts = eval_problems(task, cell, n if isinstance(n, int) else n[cell]).prompts
+        return string_log_mass(model, prompts, TASKS[task].accepted(prompts), temperature)
+    return {split: {cell: masses(cell) for cell in AXES[task][axis][split]} for split in splits}
+
+
+def totals(strings):
+    """{split: {cell: log masses [n]}} of {split: {cell: log masses [n, M]}}."""
+    return {split: {cell: total(found) for cell, found in cells.items()}
+            for split, cells in strings.items()}
+
+
 def split_masses(model, task, axis, n, temperature=1.0, splits=SPLITS):
     """{split: {cell: log masses [n]}} over the cells of an axis; n is a number, or {cell: n}."""
-    def masses(cell):
-        problems = eval_problems(task, cell, n if isinstance(n, int) else n[cell])
-        return log_mass(model, *problems, temperature)
-    return {split: {cell: masses(cell) for cell in AXES[task][axis][split]} for split in splits}
+    return totals(string_masses(model, task, axis, n, temperature, splits))
+
+
+def redirected_masses(model, task, axis, strings, temperature=1.0):
+    """{split: {cell: log masses [n]}} on the same prompts, from the model's own log masses
+    strings {split: {cell: [n, M]}}, but that the last edge of the path that the model likes best
+    leads elsewhere: M - 1 solutions are left (`Route.redirect`)."""
+    def masses(cell, found):
+        prompts = eval_problems(task, cell, len(found)).prompts
+        prompts = TASKS[task].redirect(prompts, found.argmax(1))
+        return log_mass(model, prompts, TASKS[task].accepted(prompts), temperature)
+    return {split: {cell: masses(cell, found) for cell, found in cells.items()}
+            for split, cells in strings.items()}
 
 
 def prompts_by_mass(model, task, axis, n, splits):
@@ -139,23 +213,35 @@ def prompts_by_mass(model, task, axis, n, splits):
     model's mean mass on n prompts is small, because few prompts carry it (MORE_PROMPTS)."""
     counts = {cell: n for cells in AXES[task][axis].values() for cell in cells}
     for cell in (cell for split in splits for cell in AXES[task][axis][split]):
-        mass = np.exp(log_mass(model, *eval_problems(task, cell, n))).mean()
+        prompts = eval_problems(task, cell, n).prompts
+        mass = np.exp(log_mass(model, prompts, TASKS[task].accepted(prompts))).mean()
         counts[cell] = max([n, *(more for border, more in MORE_PROMPTS if mass < border)])
     return counts
 
 
-def prompt_records(task, axis, masses):
-    """One record for the log mass of every prompt, from masses {model: {split: {cell: [n]}}}."""
+def prompt_records(task, axis, strings, redirected):
+    """One record for the log mass of every prompt, from log masses of each accepted string,
+    strings {model: {split: {cell: [n, M]}}}; where M can be above 1 these too, as log_masses, in
+    the order of `Task.accepted`; and what is redirected {model: {split: {cell: [n]}}}, if it is."""
     records = []
-    for name, by_split in masses.items():
+    for name, by_split in strings.items():
         for split, cells in by_split.items():
-            for cell, log_masses in cells.items():
-                prompts = eval_problems(task, cell, len(log_masses)).prompts
-                for prompt, lm in zip(prompts, log_masses):
-                    records.append({"model": name, "task": task, "axis": axis, "split": split,
-                                    "cell": str(cell), "prompt": decode(prompt),
-                                    "log_mass": float(lm) if lm > -np.inf else None})  # for JSON
+            for cell, found in cells.items():
+                prompts = eval_problems(task, cell, len(found)).prompts
+                for i, (prompt, each, lm) in enumerate(zip(prompts, found, total(found))):
+                    record = {"model": name, "task": task, "axis": axis, "split": split,
+                              "cell": str(cell), "prompt": decode(prompt), "log_mass": finite(lm)}
+                    if TASKS[task].several:
+                        record["log_masses"] = list(map(finite, each))
+                    if redirected:
+                        record["redirected"] = finite(redirected[name][split][cell][i])
+                    records.append(record)
     return records
+
+
+def finite(log_mass):
+    """A log mass for JSON, which has no infinity: None for log 0."""
+    return float(log_mass) if log_mass > -np.inf else None
 
 
 def token_records(model, task, masses, splits):
@@ -168,6 +254,33 @@ def token_records(model, task, masses, splits):
             log_p = solution_logp(model, *(x[:TOKEN_PROMPTS] for x in problems))
             records.append({"task": task, "split": split, "cell": str(cell),
                             "log_p": log_p.tolist()})
+    return records
+
+
+def step_records(models, trained_with, task, axis, n, temperature):
+    """One record for each id cell, model of {name: model} beside the first, the base, prefix and
+    step: the mean probability of the next whole step, on n prompts a cell, after "right" ones and
+    after "corrupted" ones (an error in the first). trained_with: {name: its run's flags}. law: what
+    the tilted policy would do, at which only --kl k1_reward aims."""
+    base, *others = models
+    records = []
+    for cell in AXES[task][axis]["id"]:
+        problems = eval_problems(task, cell, n)
+        noise_kind = trained_with[base].get("noise_kind", "random")
+        for prefix, chain in step_chains(task, cell, problems, noise_kind).items():
+            steps = {name: step_log_mass(model, task, problems.prompts, chain, temperature)
+                     for name, model in models.items()}
+            for name in others:
+                kl, beta = (trained_with[name].get(key) for key in ("kl", "beta"))
+                columns = {"base": steps[base], "tuned": steps[name]}
+                if kl == "k1_reward" and isinstance(beta, (int, float)) and beta:
+                    tilted = tilted_steps(steps[base], beta)
+                    columns["law"] = tilted if prefix == "right" else steps[base]
+                for t in range(prefix == "corrupted", cell.depth):
+                    means = {key: float(np.exp(x[:, t]).mean()) for key, x in columns.items()}
+                    records.append({"task": task, "cell": str(cell), "depth": cell.depth,
+                                    "arm": name, "kl": kl or "none", "beta": beta or 0,
+                                    "step": t + 1, "prefix": prefix, "law": None, **means})
     return records
 
 
@@ -335,7 +448,7 @@ def match_temperature(entropy, target, limit=256, tolerance=0.005):
     return (low * high) ** 0.5
 
 
-def matched_passes(base, tuned, cells, T, seed):
+def matched_passes(base, tuned, task, cells, T, seed):
     """Four records of the exact pass at each k of KS, over cells (list of Problems): of base and of
     tuned, (name, model) each, at temperature T, and at the one where it is as random as the other.
     A sharper model reaches less at a large k for that reason alone; this tells the two apart."""
@@ -346,7 +459,8 @@ def matched_passes(base, tuned, cells, T, seed):
         for label, t in ((name, T), (f"{name}, as random as {other_name}", matched)):
             record = {"model": label, "temperature": t}
             if t is not None:
-                masses = np.concatenate([log_mass(model, *problems, t) for problems in cells])
+                masses = np.concatenate([log_mass(model, prompts, TASKS[task].accepted(prompts), t)
+                                         for prompts, _ in cells])
                 record["entropy"] = sampling_entropy(model, cells, t, seed)
                 record["pass"] = [float(exact_pass_at_k(masses, k).mean()) for k in KS]
             records.append(record)

@@ -20,6 +20,8 @@ dialled, not hoped for:
                    differs: this dials the base's correct mass.
     --noise-kind   random errors, errors whose mode is wrong, or errors that are marked as such:
                    the one answer that counts is the same, the chain without any
+    --bias b       where several answers are right, demonstrations show the alphabetically first
+                   this share of the time, and else any of them: this dials what the base prefers
     --noise-symbols K   a corrupted step loses K neighbouring symbols at once, which reaches
                    masses of 0.001 to 0.05 at trained depths
     --exposure     on the tokens axis: what the shadow symbols were seen in.
@@ -100,7 +102,8 @@ class Mixture:
         if kind == "copy":
             return task, kind, TASKS[task].copies(self.args.batch_size, cell.length, rng)
         problems = TASKS[task].sample(cell, self.args.batch_size, rng, self.args.noise, "train",
-                                      self.args.noise_kind, self.args.noise_symbols)
+                                      self.args.noise_kind, self.args.noise_symbols,
+                                      self.args.bias)
         if kind == "id" and self.told[step]:
             problems = self.tell(TASKS[task], *problems, self.tried[step], rng)
         return task, kind, problems
@@ -230,6 +233,9 @@ def build_parser(argv=()):  # called like that of finetune.py, which looks into 
         help="; ".join(f"{k}: {v}" for k, v in NOISE.items()))
     add("--noise-symbols", type=cli.count, default=1, metavar="K",
         help="neighbouring symbols that a corruption replaces, or all that a state has")
+    add("--bias", type=cli.share, default=0.0,
+        help="where a prompt has several right answers (route): share of demonstrations that show "
+             "the alphabetically first; the others show any")
     add("--exposure", choices=list(EXPOSURES), default="none",
         help="tokens axis: shadow symbols seen "
              + "; ".join(f"{k}: {v}" for k, v in EXPOSURES.items()))
@@ -271,6 +277,10 @@ def check(args):
                                "symbols to expose; add --axis tokens")
     check_noise(args, names)
     check_refine(args, names)
+    single = [name for name in names if not TASKS[name].several]
+    if args.bias and single:
+        raise cli.CommandError(f"--bias {args.bias}: prompts of {single[0]} have one right answer; "
+                               "it is for a family with several")
     if args.until is not None and not args.eval_every:
         raise cli.CommandError(f"--until {args.until}: needs the mass measured along the way, so "
                                "--eval-every of at least 1")

@@ -1,6 +1,7 @@
-"""tasks.py: the problems. One vocabulary, two task families, four axes of difficulty, a verifier.
+"""tasks.py: the problems. One vocabulary, three task families, axes of difficulty, a verifier.
 
-Both families have one shape: *a state, a word of operations, write every intermediate state*.
+Two families have one shape: *a state, a word of operations, write every intermediate state*. In the
+third there are several right answers.
 
     arithmetic   <bos> 3141 [+1][rev][x3] =              4252 ; 2524 ; 6562 <eos>
                  The state is L digits, an operation is a bijection on Z_10^L. The rules live in
@@ -10,12 +11,17 @@ Both families have one shape: *a state, a word of operations, write every interm
                  The prompt lists E edges of a random cycle through 16 nodes; each `>` is one hop,
                  and the solution quotes each edge that it uses. The rules live in the context.
 
+    route        <bos> ; b e ; c d ; a c ; b d ; a b = a d =        ; a b ; b d <eos>
+                 The prompt lists the edges of a layered graph, a start and a goal; any path between
+                 the two is right, here also `; a c ; c d <eos>`.
+
 Two facts about these problems carry the whole repository:
 
 1. Every batch is one `Cell` (depth, length, alphabet, words), so all its prompts have one length
    and all its solutions have one length: no padding in front, no attention mask.
-2. Every prompt has exactly one accepted solution string, so a model's probability of being right is
-   a product of next-token probabilities: one forward pass, no sampling (see `measure.log_mass`).
+2. Every prompt has exactly one accepted solution string, or in route a few, M, so a model's
+   probability of being right is a product of next-token probabilities, or the sum of M such: one
+   forward pass, no sampling (see `measure.log_mass`).
 
 The verifier (`verify`) recomputes the solution from the prompt tokens alone: it never sees the
 generator's answer, and evaluates no code.
@@ -109,21 +115,28 @@ def decode(ids):
 class Cell(NamedTuple):
     """What all problems of one batch have in common.
 
-    depth     number of operations (arithmetic) or hops (graph)
-    length    number of digits L (arithmetic) or of listed edges E (graph)
-    alphabet  "seen" symbols, their "shadow" twins, or both "mixed" in one problem
-    words     "any" word of operations; "seen": every adjacent ordered pair is one that the
-              composition axis trains on; "held": at least one pair is held out
+    depth      number of operations (arithmetic) or hops (graph, route)
+    length     number of digits L (arithmetic) or of listed edges E (graph, route)
+    alphabet   "seen" symbols, their "shadow" twins, or both "mixed" in one problem
+    words      "any" word of operations; "seen": every adjacent ordered pair is one that the
+               composition axis trains on; "held": at least one pair is held out
+    branching  number of accepted solutions M of each prompt (more than one in route alone)
+    dead_ends  number of ways that lead past the goal (route): told from a right one only by looking
+               ahead, two hops or more
     """
     depth: int
     length: int
     alphabet: str = "seen"
     words: str = "any"
+    branching: int = 1
+    dead_ends: int = 0
 
     def __str__(self):
         parts = [f"d{self.depth}", f"l{self.length}"]
         parts += [self.alphabet] if self.alphabet != "seen" else []
         parts += [self.words] if self.words != "any" else []
+        parts += [f"m{self.branching}"] if self.branching != 1 else []
+        parts += [f"x{self.dead_ends}"] if self.dead_ends else []
         return " ".join(parts)
 
 
@@ -182,9 +195,10 @@ SPLITS = ("id", "edge", "hard")
 ALPHABETS = ("seen", "shadow", "mixed")
 
 
-def cells(depths, lengths, alphabet="seen", words="any"):
+def cells(depths, lengths, alphabet="seen", words="any", branching=1, dead_ends=0):
     """List of the cells of every length and depth given."""
-    return [Cell(depth, length, alphabet, words) for length in lengths for depth in depths]
+    return [Cell(depth, length, alphabet, words, branching, dead_ends)
+            for length in lengths for depth in depths]
 
 
 def columns(*parts):
@@ -205,6 +219,21 @@ def of_alphabet(alphabet, shadow):
     if alphabet == "shadow":
         return shadow.all(1)
     return shadow.any(1) & ~shadow.all(1)
+
+
+def nearest(accepted, completions):
+    """[n, S]: of each row's strings accepted [n, M, S] the one that completions [n, N] agree with
+    longest, from the beginning; the first of them, if there are several.
+
+    >>> nearest(np.array([[[4, 5, 6], [4, 7, 8]]]), np.array([[4, 7, 6]]))
+    array([[4, 7, 8]])
+    """
+    if accepted.shape[1] == 1:
+        return accepted[:, 0]
+    width = min(accepted.shape[2], completions.shape[1])
+    agree = accepted[:, :, :width] == completions[:, None, :width]
+    best = agree.cumprod(axis=2).sum(axis=2).argmax(axis=1)
+    return accepted[np.arange(len(accepted)), best]
 
 
 def reserved(prompts):
@@ -245,7 +274,8 @@ class Task:
                                      tokens alone; with noise, each step is wrong with that
                                      probability, and the error propagates. It also takes
                                      noise_kind and noise_symbols where there are others than
-                                     "random" and 1
+                                     "random" and 1. Where there are several, one of them, drawn
+                                     with rng, or without rng the first
     layout(prompts)                  (columns after each step [d], width of the last state with the
                                      symbol on either side of it, width of the answer at its end)
 
@@ -256,6 +286,11 @@ class Task:
     most_noise_symbols               symbols of a state that noise can replace at once. Default: 1
     wrong_chains(prompts, rng)       [n, S]: solutions that go on consistently from a wrong step;
                                      with noise_kind "marked", as one with such noise writes them
+    accepted(prompts)                [n, M, S]: all right solutions, where M may be above 1; then
+                                     several = True, `parse` also refuses prompts that differ in M,
+                                     and `solutions` takes bias: the chance that it takes the first
+                                     instead of drawing. Default: the one of `solutions`, M = 1
+    refused_rewards                  {reward: why it cannot be used here}. Default: none
     pretrain_lr                      pretrain.py's default learning rate
     key                              an int that seeds what is drawn. Default: a hash of the name
 
@@ -264,6 +299,7 @@ class Task:
 
     shadow_symbols = range(0)
     noise_kinds, most_noise_symbols = ("random",), 1
+    several, refused_rewards = False, {}
     pretrain_lr = 1e-2
     ENUMERATED_BELOW = 10_000  # smaller cells have too few problems to keep some from training
 
@@ -283,32 +319,42 @@ class Task:
         """True if the cell is so small that its evaluation prompts are not kept from training."""
         return self.size(cell) < self.ENUMERATED_BELOW
 
-    def sample(self, cell, n, rng, noise=0.0, split="all", noise_kind="random", noise_symbols=1):
+    def accepted(self, prompts):
+        """[n, M, S]: every accepted solution of prompts [n, P]."""
+        return self.solutions(prompts)[:, None]
+
+    def sample(self, cell, n, rng, noise=0.0, split="all", noise_kind="random", noise_symbols=1,
+               bias=0.0):
         """n problems of one cell.
 
         noise  probability that a written step of the demonstration is corrupted (one symbol
                replaced by a random one of its alphabet); the error then propagates. The clean
                solution at 0. Prompts do not depend on it. noise_kind: one of NOISE;
                noise_symbols: so many neighbouring symbols are corrupted at once, or all there are.
+        bias   where prompts have several solutions: the chance that the demonstration is the first
+               of them (in alphabetical order); else each is as likely as any other.
         split  "train" draws no reserved prompt, "eval" only reserved ones, "all" does not care.
                An enumerated cell has no reserved prompts: "eval" then draws without replacement
                where n allows.
         Returns Problems(prompts [n, P], solutions [n, S]). ValueError for an impossible cell, and
-        for noise that the family does not have.
+        for noise or a bias that the family does not have.
         """
         self.check(cell)
         if noise_kind not in self.noise_kinds:
             raise ValueError(f"{self.name} has no noise {noise_kind}; it has "
                              f"{', '.join(self.noise_kinds)}")
+        if bias and not self.several:
+            raise ValueError(f"{self.name} has no bias: each prompt has one solution")
         prompts = self.prompts(cell, n, rng)
         if split == "eval" and self.enumerated(cell) and n <= self.size(cell):
             prompts = self.prompts_at(cell, rng.permutation(self.size(cell))[:n])
         elif split != "all" and not self.enumerated(cell):
             while (wrong := reserved(prompts) != (split == "eval")).any():
                 prompts[wrong] = self.prompts(cell, int(wrong.sum()), rng)
-        if (noise_kind, noise_symbols) == ("random", 1):  # all that a family need know of
-            return Problems(prompts, self.solutions(prompts, noise, rng))
-        return Problems(prompts, self.solutions(prompts, noise, rng, noise_kind, noise_symbols))
+        more = {"bias": bias} if bias else {}  # what not every family knows of
+        if (noise_kind, noise_symbols) != ("random", 1):
+            more |= {"noise_kind": noise_kind, "noise_symbols": noise_symbols}
+        return Problems(prompts, self.solutions(prompts, noise, rng, **more))
 
     def copies(self, n, length, rng):
         """Problems that show shadow symbols and nothing about them: `<bos> ③①④① =` is answered by
@@ -345,10 +391,11 @@ class Task:
         """Judge completions [n, N] of prompts [n, P] (integer arrays or CPU tensors): a `Verdict`.
 
         A completion shorter than the solution is wrong. After the first <eos> only <pad> is
-        accepted.
+        accepted. Where several solutions are accepted, a completion is judged by the one that it
+        agrees with longest.
         """
         prompts, completions = np.asarray(prompts), np.asarray(completions)
-        solutions = self.solutions(prompts)
+        solutions = nearest(self.accepted(prompts), completions)
         step_ends, window, answer_width = self.layout(prompts)
         (n, S), N = solutions.shape, completions.shape[1]
         width = max(N, S + 1)  # one column more than the solution, so that junk after it shows
@@ -498,9 +545,11 @@ class Arithmetic(Task):
     def check(self, cell):
         words = ("any", "seen", "held") if cell.depth >= 2 else ("any", "seen")
         if not (1 <= cell.depth <= 6 and 2 <= cell.length <= 7
-                and cell.alphabet in ALPHABETS and cell.words in words):
+                and cell.alphabet in ALPHABETS and cell.words in words
+                and (cell.branching, cell.dead_ends) == (1, 0)):
             raise ValueError(f"impossible arithmetic cell {cell!r}: depth 1-6, length 2-7, "
-                             "alphabet seen|shadow|mixed, words any|seen, or held from depth 2")
+                             "alphabet seen|shadow|mixed, words any|seen, or held from depth 2, "
+                             "branching 1, no dead ends")
 
     def prompt_len(self, cell):
         return cell.length + cell.depth + 2
@@ -610,7 +659,36 @@ class Arithmetic(Task):
         return np.arange(1, d + 1) * (L + 1), L + 2, L  # the window is `; 1234 <eos>`
 
 
-# -------------------------------------------------------------------------------------------- graph
+# ------------------------------------------------------------------------------------------ graphs
+
+def listed(sources, targets):
+    """[n, 3 E]: edges sources [n, E] -> targets [n, E] as a prompt or a solution quotes them,
+    `; a b ; b c`."""
+    edges = np.stack([np.full_like(sources, SEP), sources, targets], axis=2)
+    return edges.reshape(len(edges), -1)
+
+
+def walks(successor, start, d, noise, rng, symbol, marks=False):
+    """[n, 3 d + 1]: the solutions that quote d hops from start [n], by successor [n, V], which says
+    where each token leads, or -1 for nowhere. With noise a destination is random with that
+    probability: one of symbol [n, 16]. With marks, it and all that follows is a shadow."""
+    n, rows, node = len(start), np.arange(len(start)), start
+    steps = np.empty((n, d, 3), dtype=np.int64)
+    steps[:, :, 0] = SEP
+    marked = np.zeros(n, dtype=bool)  # which walks have left their way, and say so
+    for t in range(d):
+        steps[:, t, 1] = node + marked * (SHADOW_NODE0 - NODE0)
+        following = right = np.where(node >= 0, successor[rows, node], -1)
+        if noise:
+            astray = (rng.random(n) < noise) | (following < 0)
+            anywhere = symbol[rows, rng.integers(N_NODES, size=n)]
+            following = np.where(astray, anywhere, following)
+        if marks:
+            marked = marked | (following != right)
+        steps[:, t, 2] = following + marked * (SHADOW_NODE0 - NODE0)
+        node = following
+    return columns(steps.reshape(n, 3 * d), EOS)
+
 
 class Graph(Task):
     """Walks along listed edges of a random cycle through 16 nodes, every edge quoted."""
@@ -632,9 +710,11 @@ class Graph(Task):
 
     def check(self, cell):
         if not (1 <= cell.depth <= cell.length <= N_NODES
-                and cell.alphabet in ALPHABETS and cell.words == "any"):
+                and cell.alphabet in ALPHABETS and cell.words == "any"
+                and (cell.branching, cell.dead_ends) == (1, 0)):
             raise ValueError(f"impossible graph cell {cell!r}: 1 <= depth <= length <= {N_NODES} "
-                             "listed edges, alphabet seen|shadow|mixed, words any")
+                             "listed edges, alphabet seen|shadow|mixed, words any, branching 1, no "
+                             "dead ends")
 
     def prompt_len(self, cell):
         return 3 * cell.length + cell.depth + 4
@@ -665,9 +745,8 @@ class Graph(Task):
     def written(self, sources, targets, start, d):
         """The prompts [n, P] that list edges sources [n, E] -> targets [n, E] and ask for d hops
         from start [n], all in tokens."""
-        n, E = sources.shape
-        edges = np.stack([np.full_like(sources, SEP), sources, targets], axis=2).reshape(n, 3 * E)
-        return columns(BOS, edges, EQUALS, np.full((n, d), HOP), start[:, None], EQUALS)
+        hops = np.full((len(sources), d), HOP)
+        return columns(BOS, listed(sources, targets), EQUALS, hops, start[:, None], EQUALS)
 
     def parse(self, prompts):
         """(sources [n, E], destinations [n, E], start [n], d) of prompts [n, P], all in tokens."""
@@ -694,29 +773,13 @@ class Graph(Task):
         random node, and without noise (a prompt typed by hand) there is no solution, which is
         written as -1 and matches nothing.
         """
-        sources, targets, node, d = self.parse(prompts)
-        n, rows = len(prompts), np.arange(len(prompts))
-        successor = np.full((n, len(VOCAB)), -1)
-        successor[rows[:, None], sources] = targets
-        if noise:
-            symbol = self.symbols(sources, targets)
+        sources, targets, start, d = self.parse(prompts)
         if noise_kind == "marked":
-            check_unmarked(columns(sources, targets, node[:, None]) >= SHADOW_NODE0)
-        steps = np.empty((n, d, 3), dtype=np.int64)
-        steps[:, :, 0] = SEP
-        marked = np.zeros(n, dtype=bool)  # which walks have left their way, and say so
-        for t in range(d):
-            steps[:, t, 1] = node + marked * (SHADOW_NODE0 - NODE0)
-            following = right = np.where(node >= 0, successor[rows, node], -1)
-            if noise:
-                astray = (rng.random(n) < noise) | (following < 0)
-                anywhere = symbol[rows, rng.integers(N_NODES, size=n)]
-                following = np.where(astray, anywhere, following)
-            if noise_kind == "marked":
-                marked = marked | (following != right)
-            steps[:, t, 2] = following + marked * (SHADOW_NODE0 - NODE0)
-            node = following
-        return columns(steps.reshape(n, 3 * d), EOS)
+            check_unmarked(columns(sources, targets, start[:, None]) >= SHADOW_NODE0)
+        successor = np.full((len(prompts), len(VOCAB)), -1)
+        np.put_along_axis(successor, sources, targets, axis=1)
+        symbol = self.symbols(sources, targets)
+        return walks(successor, start, d, noise, rng, symbol, noise_kind == "marked")
 
     def symbols(self, sources, targets):
         """[n, 16]: the token of each node in each problem. One that the prompt does not show is
@@ -729,6 +792,229 @@ class Graph(Task):
 
     def layout(self, prompts):
         ends = 3 * np.arange(1, int((prompts[0] == HOP).sum()) + 1)
+        ends[-1] += 1        # <eos> closes the last step
+        return ends, 4, 1    # the window is `; u v <eos>`, the answer in it v
+
+
+
+def route_plan(widths, leaving):
+    """One plan of a route problem: (needed edges, filler edges), lists of pairs of places 0 to 15;
+    or None if there are not so many places. Place 0 is the start, 1 the goal.
+
+    widths   of the layers that the paths lead through, the start's (1) first, the goal's left out;
+             the nodes of a layer are shared out over those of the one before
+    leaving  (layer, place in it) of each dead end's beginning
+    """
+    depth, layers, needed, places = len(widths), [[0]], [], itertools.count(2)
+    for width in widths[1:]:
+        before, layer = layers[-1], [next(places) for _ in range(width)]
+        needed += [(before[i * len(before) // width], node) for i, node in enumerate(layer)]
+        layers.append(layer)
+    needed += [(node, 1) for node in layers[-1]]
+    layers.append([1])
+    for t, i in leaving:  # a dead end has nodes of its own, and goes as deep as the goal
+        node = layers[t][i]
+        for layer in layers[t + 1:]:
+            layer.append(next(places))
+            needed.append((node, layer[-1]))
+            node = layer[-1]
+    used = next(places)
+    for place in range(used, N_NODES):  # the other nodes, over all layers, the goal's first
+        layers[depth - (place - used) % (depth + 1)].append(place)
+    # A filler edge adds no path: it leaves a node that the start does not lead to, or is a last hop
+    # that misses the goal.
+    fillers = [(u, v) for t in range(depth) for u in layers[t] for v in layers[t + 1]
+               if u >= used or (t == depth - 1 and v != 1 and (u, v) not in needed)]
+    return (needed, fillers) if used <= N_NODES else None
+
+
+@lru_cache(maxsize=None)
+def route_plans(cell):
+    """All plans of a cell whose edges can be its E listed ones: (edges [plans, C, 2], rank [plans,
+    C]), the latter 0 for an edge that is needed, 1 for a filler, 2 for a column to be ignored."""
+    plans = []
+    for inner in itertools.combinations_with_replacement(range(1, cell.branching + 1),
+                                                         cell.depth - 2):
+        widths = [1, *inner, cell.branching]
+        before_last = [(t, i) for t, width in enumerate(widths[:-1]) for i in range(width)]
+        for leaving in itertools.combinations_with_replacement(before_last, cell.dead_ends):
+            plan = route_plan(widths, leaving)
+            if plan and len(plan[0]) <= cell.length <= len(plan[0]) + len(plan[1]):
+                plans.append(plan)
+    most = max((len(needed) + len(fillers) for needed, fillers in plans), default=0)
+    edges = np.zeros((len(plans), most, 2), dtype=np.int64)
+    rank = np.full((len(plans), most), 2)
+    for i, (needed, fillers) in enumerate(plans):
+        both = needed + fillers
+        edges[i, :len(both)], rank[i, :len(both)] = both, 1
+        rank[i, :len(needed)] = 0
+    return edges, rank
+
+
+class Routes(NamedTuple):
+    """What n prompts of route say: sources and targets [n, E] of the listed edges, and paths [n, M,
+    depth + 1], the nodes of every accepted path, in alphabetical order; all in tokens."""
+    sources: np.ndarray
+    targets: np.ndarray
+    paths: np.ndarray
+
+
+class Route(Task):
+    """Any way from start to goal through a layered graph, every edge quoted."""
+    name = "route"
+    several = True
+    refused_rewards = {"answer": "the goal stands in the prompt"}
+    axes = {
+        "depth": {"id": cells([2, 3], [16], branching=4),
+                  "edge": cells([4], [16], branching=4),
+                  "hard": cells([5, 6], [16], branching=4)},
+        "length": {"id": cells([2, 3], [12, 13, 14], branching=4),
+                   "edge": cells([2, 3], [16], branching=4),
+                   "hard": cells([2, 3], [18, 20], branching=4)},
+        "branching": {"id": cells([2], [16], branching=2),
+                      "edge": cells([2], [16], branching=4),
+                      "hard": cells([2], [16], branching=8)},
+        "dead_ends": {"id": cells([2, 3], [16], branching=2),
+                      "edge": cells([2, 3], [16], branching=2, dead_ends=1),
+                      "hard": cells([2, 3], [16], branching=2, dead_ends=2)},
+        "lookahead": {"id": cells([2, 3], [16], branching=2, dead_ends=2),
+                      "edge": cells([4], [16], branching=2, dead_ends=2),
+                      "hard": cells([5, 6], [16], branching=2, dead_ends=2)},
+    }
+
+    def check(self, cell):
+        within = (2 <= cell.depth <= 6 and 4 <= cell.length <= 24 and 1 <= cell.branching <= 8
+                  and 0 <= cell.dead_ends <= 4 and (cell.alphabet, cell.words) == ("seen", "any"))
+        if not within or len(route_plans(cell)[0]) == 0:
+            raise ValueError(f"impossible route cell {cell!r}: depth 2-6, 4-24 listed edges, "
+                             "branching 1-8, 0-4 dead ends, as far as they fit into these edges "
+                             f"and {N_NODES} nodes; alphabet seen, words any")
+
+    def prompt_len(self, cell):
+        return 3 * cell.length + 5
+
+    def solution_len(self, cell):
+        return 3 * cell.depth + 1
+
+    def size(self, cell):  # at least: orders of the edges x namings of one of the M paths
+        namings = math.perm(N_NODES, cell.depth + 1)
+        return math.factorial(cell.length) * namings // cell.branching
+
+    def prompts(self, cell, n, rng):
+        edges, rank = route_plans(cell)
+        plan = rng.integers(len(edges), size=n)
+        # the needed edges and as many fillers as there is room for, in any order
+        chosen = (rank[plan] + rng.random((n, rank.shape[1]))).argsort(1)[:, :cell.length]
+        chosen = rng.permuted(chosen, axis=1)
+        names = NODE0 + rng.random((n, N_NODES)).argsort(1)  # of the places
+        rows = np.arange(n)[:, None]
+        sources, targets = (names[rows, edges[plan[:, None], chosen, end]] for end in (0, 1))
+        return self.written(sources, targets, names[:, 0], names[:, 1])
+
+    def written(self, sources, targets, start, goal):
+        """The prompts [n, P] that list edges sources [n, E] -> targets [n, E] and ask for a way
+        from start [n] to goal [n], all in tokens."""
+        edges = listed(sources, targets)
+        return columns(BOS, edges, EQUALS, start[:, None], goal[:, None], EQUALS)
+
+    def parse(self, prompts):
+        """The Routes of prompts [n, P]. Accepted is each path with as few hops as the shortest; in
+        a layered graph, all paths."""
+        E = int((prompts[0] == SEP).sum())
+        if E and prompts.shape[1] == 3 * E + 5:
+            sources, targets = prompts[:, 2:2 + 3 * E:3], prompts[:, 3:3 + 3 * E:3]
+            start, goal = prompts[:, -3], prompts[:, -2]
+            nodes = columns(sources, targets, start[:, None], goal[:, None])
+            framed = (prompts == self.written(sources, targets, start, goal)).all()
+            once = (np.diff(np.sort(sources * len(VOCAB) + targets)) > 0).all()
+            if framed and once and (nodes >= NODE0).all() and (nodes < SHADOW_NODE0).all():
+                paths = self.shortest_paths(sources, targets, start, goal)
+                if paths is not None:
+                    return Routes(sources, targets, paths)
+        raise ValueError("route expects edges, =, start and goal, joined by a path: "
+                         "'; a b ; a c ; b d ; c d = a d ='")
+
+    def shortest_paths(self, sources, targets, start, goal):
+        """[n, M, d + 1]: see Routes. None if some row has no path, or they are not as many, or not
+        as long, in every row."""
+        n, rows = len(start), np.arange(len(start))
+        far = np.full((n, len(VOCAB)), N_NODES)  # hops from each node to the goal, as far as known
+        far[rows, goal] = d = 0
+        while (far[rows, start] == N_NODES).any() and d < N_NODES:
+            beyond = 1 + np.take_along_axis(far, targets, axis=1)
+            np.minimum.at(far, (rows[:, None], sources), beyond)
+            d += 1
+        if d in (0, N_NODES) or (far[rows, start] != d).any():
+            return None
+        # Every path that comes nearer to the goal with every hop, of all rows at once: path i is
+        # one of row of[i].
+        of, paths = rows, start[:, None]
+        left = np.take_along_axis(far, targets, axis=1)
+        for hops in reversed(range(d)):
+            onward = (sources[of] == paths[:, -1:]) & (left[of] == hops)
+            which, edge = onward.nonzero()
+            of = of[which]
+            paths = columns(paths[which], targets[of, edge][:, None])
+        paths = paths[np.lexsort((*paths.T[::-1], of))]
+        M = len(paths) // n
+        return paths.reshape(n, M, d + 1) if (np.bincount(of, minlength=n) == M).all() else None
+
+    def belongs(self, parsed, cell):
+        sources, targets, paths = parsed
+        n, M, d = len(paths), paths.shape[1], paths.shape[2] - 1
+        shape = (d, sources.shape[1], M) == (cell.depth, cell.length, cell.branching)
+        # A dead end begins where an edge leaves a path before its last hop.
+        early, on = np.zeros((2, n, len(VOCAB)), dtype=bool)
+        rows = np.arange(n)[:, None, None]
+        early[rows, paths[:, :, :-2]] = on[rows, paths] = True
+        leaves = np.take_along_axis(early, sources, 1) & ~np.take_along_axis(on, targets, 1)
+        plain = (cell.alphabet, cell.words) == ("seen", "any")
+        return (leaves.sum(1) == cell.dead_ends) & shape & plain
+
+    def accepted(self, prompts):
+        paths = self.parse(prompts).paths
+        n, M, nodes = paths.shape
+        flat = paths.reshape(n * M, nodes)
+        return columns(listed(flat[:, :-1], flat[:, 1:]), EOS).reshape(n, M, -1)
+
+    def solutions(self, prompts, noise=0.0, rng=None, bias=0.0):
+        """One accepted solution [n, S] of each: without rng the alphabetically first, else any of
+        the M, or with probability `bias` the first. With noise, as in graph, with wrong
+        destinations; after an error it follows listed edges, or where there are none goes on to a
+        random node."""
+        sources, targets, paths = self.parse(prompts)
+        n, M, nodes = paths.shape
+        choice = np.zeros(n, dtype=np.int64)
+        if rng is not None:
+            choice = rng.integers(M, size=n)
+            choice[rng.random(n) < bias] = 0
+        path = paths[np.arange(n), choice]
+        successor = np.full((n, len(VOCAB)), -1)
+        np.put_along_axis(successor, sources, targets, axis=1)  # the last that is listed
+        np.put_along_axis(successor, path[:, :-1], path[:, 1:], axis=1)
+        symbol = np.broadcast_to(NODE0 + np.arange(N_NODES), (n, N_NODES))
+        return walks(successor, path[:, 0], nodes - 1, noise, rng, symbol)
+
+    def redirect(self, prompts, choice):
+        """The prompts [n, P], but that the last edge of accepted path number choice [n] leads to
+        another node, so that M - 1 paths are left: if there is one, to a node from which no edge
+        leads on. ValueError if there is one path only."""
+        sources, targets, paths = self.parse(prompts)
+        n, rows = len(prompts), np.arange(len(prompts))
+        if paths.shape[1] == 1:
+            raise ValueError("redirect: there is one path only, and none would be left")
+        last, goal = paths[rows, choice, -2], paths[:, 0, -1]
+        from_last = sources == last[:, None]
+        cost = np.zeros((n, len(VOCAB)), dtype=np.int64)  # of leading to a token
+        np.put_along_axis(cost, sources, 1, axis=1)
+        np.put_along_axis(cost, np.where(from_last, targets, goal[:, None]), 2, axis=1)
+        cost[rows, last] = 2
+        other = NODE0 + cost[:, NODE0:NODE0 + N_NODES].argmin(1)
+        edge = from_last & (targets == goal[:, None])
+        return self.written(sources, np.where(edge, other[:, None], targets), paths[:, 0, 0], goal)
+
+    def layout(self, prompts):
+        ends = 3 * np.arange(1, self.parse(prompts[:1]).paths.shape[2])
         ends[-1] += 1        # <eos> closes the last step
         return ends, 4, 1    # the window is `; u v <eos>`, the answer in it v
 
@@ -747,12 +1033,15 @@ def families(task):
 def cell_key(task, cell):
     """List of int that seeds what is drawn of a cell: another one for every task and cell."""
     letters = f"{cell.alphabet} {cell.words}".encode()
-    return [TASKS[task].key, cell.depth, cell.length, *letters]
+    routes = [cell.branching, cell.dead_ends]
+    if routes == [1, 0]:  # as in every problem that was drawn before there were several solutions
+        routes = []
+    return [TASKS[task].key, cell.depth, cell.length, *letters, *routes]
 
 
 def family_of(prompt):
     """Name of the family whose problem prompt [P] is (token ids). If there is none, the ValueError
-    is that of the one family whose symbols these all are, or says that there is none.
+    is that of the families whose symbols these all are, or says that there is none.
 
     >>> family_of(encode("<bos> ; a b ; b c = >> a ="))
     'graph'
@@ -765,8 +1054,8 @@ def family_of(prompt):
         except ValueError as error:
             if set(KIND[prompt]) <= symbols(task):
                 meant.append(str(error))
-    if len(meant) == 1:
-        raise ValueError(meant[0])
+    if 0 < len(meant) < len(TASKS):  # else the symbols tell nothing
+        raise ValueError("; ".join(meant))
     raise ValueError(f"no problem of {' or '.join(TASKS)} (python tasks.py shows some)")
 
 
@@ -804,7 +1093,8 @@ def demo_verifier(task, rng):
     process = task.verify(prompts, noisy).process
     late = np.where(process < 1, process, -1).argmax()  # one that begins well
     prompt, right, noisy = prompts[[late]], right[late], noisy[late]
-    print(f"\n  the verifier, asked {decode(prompt[0])}")
+    asked = f"  the verifier, asked {decode(prompt[0])}"
+    print("\n" + textwrap.fill(asked, 99, subsequent_indent=" " * 22))
     print(f"    {'completion':34s} trace  answer  process  well formed")
     for what, row in (("", right), ("a noisy demonstration", noisy), ("cut off", right[:-2])):
         verdict = task.verify(prompt, row[None])

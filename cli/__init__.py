@@ -25,4 +25,4 @@ from cli.restore import restore
 from cli.runs import Log, check_finite, duration, quantity, save, stop_signals
 from cli.tables import (analysis_tables, chart, colour, complete_prompt, mark_wrong, mass_chart,
                         names_of, percent, probability, record_table, shorten, show_k,
-                        show_problems, status, step_table, table)
+                        show_problems, status, step_table, table, variety_table)

@@ -136,10 +136,8 @@ def record_table(records, models, args):
     colder in all cells of a split only."""
     task, axis, base = records[0]["task"], records[0]["axis"], next(iter(models))
     rows = []
-    for r in records:
+    for r in tabled(records, models):
         cells, whole = tasks.AXES[task][axis][r["split"]], r["cell"] == "all"
-        if not whole and (len(cells) == 1 or r["model"] not in models):
-            continue
         small = any(tasks.TASKS[task].enumerated(c) for c in cells if whole or str(c) == r["cell"])
         rows.append([r["split"], r["cell"] + "*" * small, r["model"], *numbers_of(r)])
         if "sampled" in r:
@@ -155,6 +153,35 @@ def record_table(records, models, args):
                      f"{tasks.Task.ENUMERATED_BELOW:,} problems)")
     return "\n".join([*lines, f"fell: share of prompts with less mass than {shorten(base, 40)} has",
                       "stop: share of samples that end; entropy: nats per token"])
+
+
+def tabled(records, models):
+    """The records that tables show: not a split's only cell once more, and the base sampled colder
+    in all cells of a split only."""
+    for r in records:
+        cells = tasks.AXES[r["task"]][r["axis"]][r["split"]]
+        if r["cell"] == "all" or (len(cells) > 1 and r["model"] in models):
+            yield r
+
+
+def variety_table(records, models):
+    """evaluate.py's numbers on several right answers of one family as a table."""
+    ks, redirected = ("4", "16", "64", "1024"), "redirected" in records[0]
+    rows = []
+    for r in tabled(records, models):
+        row = [r["split"], r["cell"], r["model"], f"{r['answers']:g}",
+               *(f"{r['distinct'][k]:.2f}" for k in ks), f"{r['bits']:.2f} of {r['most_bits']:g}"]
+        if redirected:
+            row += [probability(r["redirected"][k]) for k in ("1", "64")]
+        rows.append(row)
+    header = ["split", "cell", "model", "answers", *(f"@{k}" for k in ks), "bits"]
+    lines = ["\nanswers: right ones a prompt; @k: how many distinct ones k tries are expected to "
+             "find;", "bits: entropy of which it is, given that it is right"]
+    if redirected:
+        header += ["left @1", "left @64"]
+        lines[-1] += "; left: pass@k once the last edge of"
+        lines.append("the path that the model itself likes best has been led elsewhere")
+    return "\n".join([*lines, table(rows, header)])
 
 
 def numbers_of(record):
@@ -280,16 +307,18 @@ def token_table(tokens, rows, coloured=False):
     return "\n".join(lines)
 
 
-def mark_wrong(task, prompt, solution, written):
-    """One completion [N] as text, each step that differs from the solution [S] marked with ✗.
+def mark_wrong(task, prompt, accepted, written):
+    """One completion [N] as text, each step marked with ✗ that differs from the one of the accepted
+    solutions [M, S] which it agrees with longest.
 
     >>> task = tasks.TASKS["arithmetic"]
     >>> texts = "<bos> 31 [+1][+1] =", "42 ; 53 <eos>", "42 ; 54 <eos> <pad>"
     >>> prompt, solution, written = (np.array(tasks.encode(text)) for text in texts)
-    >>> mark_wrong(task, prompt, solution, written)
+    >>> mark_wrong(task, prompt, solution[None], written)
     '42 ; ✗54 <eos>'
     """
-    written, solution = list(written), list(solution)
+    solution = list(tasks.nearest(accepted[None], np.array([written]))[0])
+    written = list(written)
     while written and written[-1] == tasks.PAD:
         written.pop()
     starts = [0, *map(int, task.layout(prompt[None])[0][:-1])]
@@ -306,9 +335,11 @@ def show_problem(models, task, problem, temperature, samples, generator):
     """Print one problem (Problems of one row): each token of its solution with the probability that
     every model {name: model} gives it, and what each of them writes itself."""
     (prompt, solution), family = (x[0] for x in problem), tasks.TASKS[task]
-    solvable = (solution >= 0).all()
+    accepted, solvable = family.accepted(problem.prompts), (solution >= 0).all()
     print(labelled("  prompt", tasks.decode(prompt), 12))
     print(labelled("  solution", tasks.decode(solution) if solvable else "it has none", 12))
+    if family.several:
+        print(f"            1 of {accepted.shape[1]} solutions; the mass below is that of all")
     if solvable:
         rows = {name: np.exp(solution_logp(model, *problem, temperature)[0])
                 for name, model in models.items()}
@@ -316,7 +347,7 @@ def show_problem(models, task, problem, temperature, samples, generator):
         print(token_table(tokens, rows, can_colour(sys.stdout)))
     for name, model in models.items():
         if solvable:
-            lm = log_mass(model, *problem, temperature)[0]
+            lm = log_mass(model, problem.prompts, accepted, temperature)[0]
             tries = "".join(f", pass@{show_k(k)} {probability(exact_pass_at_k(lm, k))}"
                             for k in (64, 2 ** 20))
             print(f"  {shorten(name, 40)}: exact mass {probability(np.exp(lm))}{tries}")
@@ -326,7 +357,7 @@ def show_problem(models, task, problem, temperature, samples, generator):
         for label, t, n in (("greedy", 0, 1), ("sample", temperature, samples)):
             written, logp = generate(model, prompts, len(solution), t, n, generator)
             for tokens, p in zip(written.tolist(), logp.sum(1).exp().tolist()):
-                text = mark_wrong(family, prompt, solution, tokens)
+                text = mark_wrong(family, prompt, accepted[0], tokens)
                 text += f"   p = {probability(p)}" if t else ""
                 print(labelled(f"    {label}", text, 12))
 

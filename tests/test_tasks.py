@@ -48,6 +48,7 @@ def slow_solution(text):
             written.append("".join(alphabet[d] for alphabet, d in zip(alphabets, x)))
         return " ; ".join(written) + " <eos>"
     edges, rest = body.split("=")
+    assert ">" in rest
     follow = dict(e.split() for e in edges.strip(" ;").split(";"))
     hops, node = rest.split()
     steps = []
@@ -57,11 +58,32 @@ def slow_solution(text):
     return " ".join(steps) + " <eos>"
 
 
-def right_solutions(name, prompts):
-    """As text; a family of the reader's own, which slow_solution does not know, is asked itself."""
+def slow_routes(text):
+    """All shortest ways from start to goal of one prompt of route, as sorted lists of nodes: every
+    way without a circle, walked one edge after the other; shares no code with tasks.py."""
+    edges, ends = text.replace("<bos>", "").strip().rstrip("=").split("=")
+    edges, (start, goal) = [e.split() for e in edges.strip(" ;").split(";")], ends.split()
+    ways, found = [[start]], []
+    while ways and not found:
+        ways = [way + [v] for way in ways for u, v in edges if u == way[-1] and v not in way]
+        found = [way for way in ways if way[-1] == goal]
+    return sorted(found)
+
+
+def right_solutions(name, prompt):
+    """All accepted strings of a prompt, as text; a family of the reader's own, which the slow ones
+    do not know, is asked itself."""
     if name in ("arithmetic", "graph"):
-        return [slow_solution(decode(p)) for p in prompts]
-    return [decode(s) for s in TASKS[name].solutions(prompts)]
+        return [slow_solution(decode(prompt))]
+    if name == "route":
+        return ["; " + " ; ".join(f"{u} {v}" for u, v in itertools.pairwise(way)) + " <eos>"
+                for way in slow_routes(decode(prompt))]
+    return [decode(s) for s in TASKS[name].accepted(prompt[None])[0]]
+
+
+def are_right(name, prompts, solutions):
+    """[bool]: whether each solution is one of its prompt's."""
+    return [decode(s) in right_solutions(name, p) for p, s in zip(prompts, solutions)]
 
 
 @pytest.mark.parametrize("name,cell", EVERY_CELL, ids=str)
@@ -71,13 +93,16 @@ def test_every_cell_has_the_right_problems_and_solutions(name, cell):
     assert prompts.dtype == solutions.dtype == np.int64
     assert prompts.shape == (24, task.prompt_len(cell))
     assert solutions.shape == (24, task.solution_len(cell))
-    assert [decode(s) for s in solutions] == right_solutions(name, prompts)
-    for p, s in zip(prompts, solutions):
+    assert all(are_right(name, prompts, solutions))
+    accepted = task.accepted(prompts)
+    assert accepted.shape == (24, cell.branching, task.solution_len(cell))
+    for p, s, every in zip(prompts, solutions, accepted):
+        assert [decode(one) for one in every] == right_solutions(name, p)
         assert encode(decode(p)) == p.tolist() and encode(decode(s)) == s.tolist()
     assert task.matches(prompts, cell).all()
     words = [cell.words, "any"] if cell.words != "any" else ["any", "seen", "held"]  # may overlap
     others = [c for n, c in EVERY_CELL
-              if n == name and not (c[:3] == cell[:3] and c.words in words)]
+              if n == name and not (c[:3] + c[4:] == cell[:3] + cell[4:] and c.words in words)]
     assert not any(task.matches(prompts, c).any() for c in others)
     verdict = task.verify(prompts, solutions)
     assert verdict.trace.all() and verdict.answer.all() and verdict.well_formed.all()
@@ -96,7 +121,9 @@ def has_right_answer(name, completion, gold):
 
 
 @pytest.mark.parametrize("name,cell", [("arithmetic", Cell(3, 4)), ("graph", Cell(3, 8)),
-                                       ("arithmetic", Cell(2, 3, "mixed"))], ids=str)
+                                       ("arithmetic", Cell(2, 3, "mixed")),
+                                       ("route", Cell(3, 16, branching=4)),
+                                       ("route", Cell(4, 14, branching=2, dead_ends=1))], ids=str)
 def test_verifier_against_a_slow_one_on_damaged_completions(name, cell):
     task, rng = TASKS[name], np.random.default_rng(2)
     # wrong traces, some with right answers
@@ -109,21 +136,18 @@ def test_verifier_against_a_slow_one_on_damaged_completions(name, cell):
         row[where] = rng.choice([PAD, EOS, BOS, tasks.SEP, rng.integers(len(VOCAB))])
     verdict = task.verify(prompts, completions)
     for i, (p, c) in enumerate(zip(prompts, completions)):
-        gold = slow_solution(decode(p))
+        golds = right_solutions(name, p)
         end = list(c).index(EOS) if EOS in c else N
         ended = end < N and (c[end + 1:] == PAD).all()
         text = decode(c[:end + 1]) if ended else None
-        assert verdict.trace[i] == (ended and text == gold)
-        answer = ended and has_right_answer(name, text[:-6], gold[:-6])
+        assert verdict.trace[i] == (ended and text in golds)
+        answer = ended and has_right_answer(name, text[:-6], golds[0][:-6])
         assert verdict.answer[i] == answer, (decode(p), decode(c))
-        ends, right = task.layout(p[None])[0], 0
-        for t, end in enumerate(ends):
-            last = t == len(ends) - 1
-            if (c[:end] == encode(gold)[:end]).all() and (not last or ended):
-                right = t + 1
-            else:
-                break
-        assert verdict.process[i] == right / cell.depth
+        ends, best = task.layout(p[None])[0], 0
+        for gold in map(encode, golds):
+            right = [(c[:end] == gold[:end]).all() and (end < len(gold) or ended) for end in ends]
+            best = max(best, [*right, False].index(False))
+        assert verdict.process[i] == best / cell.depth
         assert not verdict.trace[i] or verdict.well_formed[i]
     assert 0 < verdict.trace.mean() < 1
     assert (verdict.answer & ~verdict.trace).any() and (verdict.well_formed & ~verdict.trace).any()
@@ -163,6 +187,123 @@ def test_graph_verdicts_by_hand():
     assert judge(prompt, "; a b ; b c", "graph") == (False, False, 0.5, False)
     # the walk leaves the edges: nothing is right
     assert not judge("<bos> ; a b = >> a =", "; a b ; b c <eos>", "graph")[0]
+
+
+# ---------------------------------------------------------------------------------------- route
+
+DIAMOND = "<bos> ; b d ; a c ; c d ; a b = a d ="
+
+
+def test_route_verdicts_by_hand():
+    for right in ("; a b ; b d <eos>", "; a c ; c d <eos>"):
+        assert judge(DIAMOND, right, "route") == (True, True, 1.0, True)
+        assert judge(DIAMOND, right + " <pad>", "route") == (True, True, 1.0, True)
+        assert judge(DIAMOND, right + " a", "route") == (False, False, 0.5, False)
+    assert judge(DIAMOND, "; a c ; b d <eos>", "route") == (False, True, 0.5, True)  # two halves
+    assert judge(DIAMOND, "; a d <eos>", "route") == (False, True, 0.0, False)       # not listed
+    assert judge(DIAMOND, "; a c ; c b <eos>", "route") == (False, False, 0.5, True)
+    longer = "<bos> ; a b ; b c ; c d ; b d = a d ="   # of two ways, only the shorter is right
+    assert judge(longer, "; a b ; b d <eos>", "route")[0]
+    assert not judge(longer, "; a b ; b c ; c d <eos>", "route")[0]
+
+
+def test_of_all_strings_of_a_tiny_route_problem_the_accepted_ones_verify_and_no_other():
+    tokens = encode("; a b c d <eos>")
+    every = np.array(list(itertools.product(tokens, repeat=7)))
+    assert len(every) == 6 ** 7
+    prompt, right = np.array([encode(DIAMOND)]), []
+    assert TASKS["route"].matches(prompt, Cell(2, 4, branching=2)).all()
+    for part in np.array_split(every, 8):
+        trace = TASKS["route"].verify(prompt.repeat(len(part), axis=0), part).trace
+        right += [decode(s) for s in part[trace]]
+    assert sorted(right) == ["; a b ; b d <eos>", "; a c ; c d <eos>"]
+
+
+ROUTE_CELLS = [cell for name, cell in EVERY_CELL if name == "route"]
+
+
+@pytest.mark.parametrize("cell", ROUTE_CELLS, ids=str)
+def test_a_dead_end_leaves_a_path_early_and_misses_the_goal_as_deep_as_it(cell):
+    for prompt in TASKS["route"].sample(cell, 40, np.random.default_rng(4)).prompts:
+        ways = slow_routes(decode(prompt))
+        assert len(ways) == cell.branching and {len(way) for way in ways} == {cell.depth + 1}
+        assert len({way[-2] for way in ways}) == len(ways)   # each has a last edge of its own
+        words = decode(prompt).split()
+        edges = list(zip(words[2:3 * cell.length + 1:3], words[3:3 * cell.length + 1:3]))
+        assert len(set(edges)) == cell.length
+        on = set(itertools.chain(*ways))
+        early = {way[t]: t for way in ways for t in range(cell.depth - 1)}
+        begun = [(v, early[u]) for u, v in edges if u in early and v not in on]
+        assert len(begun) == cell.dead_ends
+        for node, t in begun:   # one way on, until there is the goal's layer
+            for _ in range(cell.depth - t - 2):
+                node, = [v for u, v in edges if u == node]
+                assert node not in on
+            assert words[-2] not in [v for u, v in edges if u == node]
+
+
+def test_a_demonstration_is_any_accepted_path_or_by_the_dial_the_first():
+    task, cell = TASKS["route"], Cell(3, 16, branching=4)
+    for bias, first in ((0, 0.25), (0.5, 0.625), (1, 1)):
+        prompts, shown = task.sample(cell, 8000, np.random.default_rng(0), bias=bias)
+        which = (task.accepted(prompts) == shown[:, None]).all(2)
+        assert (which.sum(1) == 1).all()
+        others = (1 - first) / 3
+        assert which.mean(0) == pytest.approx([first, others, others, others], abs=0.02)
+    assert (task.solutions(prompts) == task.accepted(prompts)[:, 0]).all()
+    with pytest.raises(ValueError, match="graph has no bias"):
+        TASKS["graph"].sample(Cell(1, 8), 1, np.random.default_rng(0), bias=0.5)
+
+
+def test_noise_in_route_writes_other_destinations_and_goes_on_from_them():
+    task, cell = TASKS["route"], Cell(3, 16, branching=2)
+    prompts, noisy = task.sample(cell, 4000, np.random.default_rng(0), noise=0.4)
+    u, v = noisy[:, 1::3][:, :3], noisy[:, 2::3]
+    assert (u[:, 0] == prompts[:, -3]).all() and (u[:, 1:] == v[:, :-1]).all()
+    listed = [{*zip(p[2:50:3], p[3:50:3])} for p in prompts.tolist()]
+    known = np.array([[edge in edges for edge in zip(*steps)]
+                      for edges, *steps in zip(listed, u.tolist(), v.tolist())])
+    leads_on = np.array([[node in {a for a, _ in edges} for node in nodes]
+                         for edges, nodes in zip(listed, u.tolist())])
+    # of 16 nodes about 3 are listed after one that leads on
+    assert known[leads_on].mean() == pytest.approx(0.6 + 0.4 * 2 / 16, abs=0.03)
+    assert not known[~leads_on].any() and (~leads_on).any()
+
+
+@pytest.mark.parametrize("cell", [c for c in ROUTE_CELLS if c.branching > 1], ids=str)
+def test_a_redirected_path_is_gone_and_the_others_are_as_before(cell):
+    task = TASKS["route"]
+    prompts = task.sample(cell, 60, np.random.default_rng(0)).prompts
+    accepted, choice = task.accepted(prompts), np.arange(60) % cell.branching
+    changed = task.redirect(prompts, choice)
+    assert ((changed != prompts).sum(1) == 1).all()
+    for before, after, strings, gone in zip(prompts, changed, accepted, choice):
+        kept = [decode(s) for i, s in enumerate(strings) if i != gone]
+        assert right_solutions("route", after) == kept
+        where, = np.flatnonzero(before != after)
+        assert before[where - 1:where + 1].tolist() == strings[gone][-3:-1].tolist()
+
+
+def test_the_only_path_cannot_be_redirected():
+    with pytest.raises(ValueError, match="one path only"):
+        TASKS["route"].redirect(np.array([encode("<bos> ; b c ; a b = a c =")]), np.array([0]))
+
+
+@pytest.mark.parametrize("text", [
+    "<bos> ; a b ; b c = a d =", "<bos> ; a b ; b c = a a =", "<bos> ; A b ; b c = A c =",
+    "<bos> ; a b ; a b ; b c = a c =", "; a b ; b c = a c = <bos>", "<bos> a b c = a c ="])
+def test_what_is_no_route_problem_is_refused(text):
+    with pytest.raises(ValueError, match="route expects edges"):
+        TASKS["route"].parse(np.array([encode(text)]))
+
+
+@pytest.mark.parametrize("other", ["; a b ; b d ; a c ; a d = a d =",      # one hop, not two
+                                   "; a b ; b d ; a c ; c b = a d ="])     # one path, not two
+def test_route_prompts_of_one_batch_have_one_shape(other):
+    pair = np.array([encode(DIAMOND), [BOS, *encode(other)]])
+    for prompts in (pair, pair[::-1]):
+        with pytest.raises(ValueError, match="route expects edges"):
+            TASKS["route"].accepted(prompts)
 
 
 def test_the_verifier_evaluates_no_code():
@@ -258,7 +399,8 @@ def test_small_cells_are_enumerated():
 
 
 @pytest.mark.parametrize("name,cell,chance", [("arithmetic", Cell(3, 4), 9 / 10),
-                                              ("graph", Cell(3, 8), 15 / 16)])
+                                              ("graph", Cell(3, 8), 15 / 16),
+                                              ("route", Cell(3, 16), 15 / 16)])
 def test_noise_corrupts_at_the_stated_rate_and_errors_propagate(name, cell, chance):
     task = TASKS[name]
     prompts, noisy = task.sample(cell, 20_000, np.random.default_rng(5), noise=0.3)
@@ -361,12 +503,11 @@ def test_what_is_asked_for_clean_is_clean_after_a_noisy_draw(name, cell):
     task, rng = TASKS[name], np.random.default_rng(6)
     for split in ("all", "train", "eval"):
         noisy = task.sample(cell, 40, rng, noise=0.9, split=split)
-        slow = right_solutions(name, noisy.prompts)
-        assert [decode(s) for s in noisy.solutions] != slow
+        assert not all(are_right(name, *noisy))
         for clean in (task.sample(cell, 40, rng, split=split), task.sample(cell, 40, rng, 0.0)):
-            slow = right_solutions(name, clean.prompts)
-            assert [decode(s) for s in clean.solutions] == slow
-            assert task.verify(clean.prompts, np.array([encode(s) for s in slow])).trace.all()
+            assert all(are_right(name, *clean))
+            slow = [encode(right_solutions(name, p)[-1]) for p in clean.prompts]
+            assert task.verify(clean.prompts, np.array(slow)).trace.all()
 
 
 @pytest.mark.parametrize("name,lengths", [("arithmetic", [2, 4]), ("graph", [3, 8, 16])])
@@ -402,7 +543,11 @@ def test_mixed_problems_mix():
 @pytest.mark.parametrize("name,cell", [
     ("graph", Cell(9, 8)), ("graph", Cell(2, 8, words="held")),
     ("arithmetic", Cell(1, 4, words="held")), ("arithmetic", Cell(0, 4)),
-    ("arithmetic", Cell(2, 1)), ("arithmetic", Cell(2, 4, "other"))])
+    ("arithmetic", Cell(2, 1)), ("arithmetic", Cell(2, 4, "other")),
+    ("arithmetic", Cell(2, 4, branching=2)), ("graph", Cell(2, 8, dead_ends=1)),
+    ("route", Cell(1, 16)), ("route", Cell(2, 16, "shadow")), ("route", Cell(3, 16, branching=8)),
+    ("route", Cell(2, 3)), ("route", Cell(6, 16, branching=4, dead_ends=4)),
+    ("route", Cell(2, 5, branching=2, dead_ends=1))])
 def test_impossible_cells_are_refused(name, cell):
     with pytest.raises(ValueError, match=f"impossible {name} cell"):
         TASKS[name].sample(cell, 1, np.random.default_rng(0))
@@ -421,7 +566,8 @@ def digest(*arrays):
     return hashlib.sha256(b"".join(a.tobytes() for a in arrays)).hexdigest()[:16]
 
 
-# name, cell, seed, noise, split and the digest of 200 problems, as the first edition drew them.
+# name, cell, seed, noise, split and the digest of 200 problems, as each family's first edition drew
+# them.
 DRAWN = [
     ("arithmetic", Cell(3, 4), 0, 0.0, "all", "3979cf39e5ecc46b"),
     ("arithmetic", Cell(2, 4), 1, 0.3, "train", "1a41d77038dc97ef"),
@@ -439,6 +585,9 @@ DRAWN = [
     ("graph", Cell(3, 16), 4, 0.1, "train", "e7e322195cc3bb2e"),
     ("graph", Cell(2, 8, "shadow"), 5, 0.3, "all", "3365afcae898dd09"),
     ("graph", Cell(3, 8, "mixed"), 6, 0.3, "train", "98e32cac02fccca5"),
+    ("route", Cell(3, 16, branching=4), 0, 0.0, "all", "54b73ae9dd54fb70"),
+    ("route", Cell(4, 16, branching=2, dead_ends=2), 1, 0.3, "train", "89a9e75600b27f05"),
+    ("route", Cell(2, 16, branching=8), 2, 0.0, "eval", "590ffb4eb9a77e31"),
 ]
 
 
@@ -463,6 +612,8 @@ def test_wrong_chains_and_seeds_are_those_of_old_runs():
     assert digest(task.wrong_chains(prompts, np.random.default_rng(9))) == "931a31a30b6c4361"
     assert tasks.cell_key("arithmetic", Cell(3, 4)) == [0, 3, 4, *b"seen any"]
     assert tasks.cell_key("graph", Cell(2, 8, "shadow")) == [1, 2, 8, *b"shadow any"]
+    more = tasks.cell_key("route", Cell(2, 16, branching=2, dead_ends=1))
+    assert more == [zlib.crc32(b"route"), 2, 16, *b"seen any", 2, 1]
     assert tasks.disguised_share(2) == 0.32 and list(TASKS)[:2] == ["arithmetic", "graph"]
 
 
@@ -485,7 +636,8 @@ def test_what_a_family_need_not_define():
 
 @pytest.mark.parametrize("text,name", [
     ("<bos> 3141 [+1][rev] =", "arithmetic"), ("<bos> 3①4② [sum] =", "arithmetic"),
-    ("<bos> ; a b ; b c = >> a =", "graph"), ("<bos> ; A b = > A =", "graph")])
+    ("<bos> ; a b ; b c = >> a =", "graph"), ("<bos> ; A b = > A =", "graph"),
+    ("<bos> ; b c ; a b = a c =", "route")])
 def test_the_family_of_a_prompt(text, name):
     assert family_of(encode(text)) == name
     assert tasks.families("both") == ["arithmetic", "graph"] and tasks.families(name) == [name]
@@ -505,6 +657,11 @@ def test_a_prompt_of_no_family_hears_from_the_one_whose_symbols_it_has(whose, te
         with pytest.raises(ValueError) as error:
             family_of(encode(text))
         assert str(error.value).startswith(whose) and "\n" not in str(error.value)
+
+
+def test_a_prompt_of_two_families_symbols_hears_from_both():
+    with pytest.raises(ValueError, match="^graph expects .*; route expects .* joined by a path"):
+        family_of(encode("<bos> ; a b = b a ="))
 
 
 def test_a_family_does_not_take_the_problems_of_another():
@@ -538,7 +695,7 @@ def test_tasks_py_shows_a_problem_of_every_kind():
                 start = mine.index("<bos>")
                 prompt, solution = mine[start:mine.index("<eos>") + 5].split(" =\n")
                 prompt, solution = " ".join(prompt.split()) + " =", solution.strip()
-                assert right_solutions(name, np.array([encode(prompt)])) == [solution]
+                assert solution in right_solutions(name, np.array(encode(prompt)))
     assert shown.count("a noisy demonstration") == shown.count("cut off") == len(TASKS)
     for line in lines:  # the verdicts are those of the verifier: yes, yes, 1.00, yes of a solution
         if "a noisy demonstration" in line or "cut off" in line:
@@ -593,7 +750,7 @@ print("the toy works")
 
 def test_a_new_family_is_one_class(tmp_path):
     """The class is inserted into a copy of tasks.py and nothing else is changed."""
-    for name in ("tasks.py", "model.py", "measure.py"):
+    for name in ("tasks.py", "theory.py", "model.py", "measure.py"):
         shutil.copy(ROOT / name, tmp_path)
     toy_family.add_to(tmp_path)
     assert toy_family.TOY_FAMILY.strip().count("\n") < 32  # the docs show it

@@ -49,9 +49,11 @@ def rows_of(which, size):
 
 
 def gold_group(method, problems):
-    """A Group of the one accepted solution of each prompt, at log-prob 0: nobody sampled it."""
+    """A Group of an accepted solution of each prompt (where there are several, any), at log-prob 0:
+    nobody sampled it."""
     task, cell, prompts = problems
-    solutions = torch.as_tensor(TASKS[task].solutions(prompts), device=method.device)
+    solutions = TASKS[task].solutions(prompts, rng=method.rng)
+    solutions = torch.as_tensor(solutions, device=method.device)
     tokens = torch.cat([torch.as_tensor(prompts, device=method.device), solutions], dim=1)
     return Group(task, cell, prompts, tokens, torch.zeros(solutions.shape, device=method.device),
                  completion_mask(solutions), TASKS[task].verify(prompts, solutions.cpu()))

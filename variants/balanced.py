@@ -31,6 +31,6 @@ class Balanced(GRPO):
 
     def draw(self, task, cell, n):
         prompts = super().draw(task, cell, self.pool * n)
-        solutions = TASKS[task].solutions(prompts)
+        solutions = TASKS[task].accepted(prompts)
         mass = np.exp(log_mass(self.reference, prompts, solutions, self.temperature))
         return prompts[closest_to_half(mass, n)]
