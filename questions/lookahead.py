@@ -9,10 +9,10 @@ misses, (Q - g) / (1 - g): 0 for one who guesses, 1 for one who sees.
 
 GRPO on depths 2 and 3 with two dead ends (id of the axis lookahead), for --grpo-steps and for twice
 --law-steps; as long on depth 4 (edge); half as long with k1 in the reward (beta 0.3); and sft, as
-many problems as the longest run: what this model could learn. P12 and P11 speak of it: tens of thousands of right samples
-are to be expected (P12: takes off), and with the KL the law for one decision or two leads from a
-mass of 1/2 to above 0.9 (P11, and P1). Both take for granted that the policy can raise what is
-right. One that does not see cannot, and stays at the guess.
+many problems as the longest run: what this model could learn. P12 and P11 speak of it: tens of
+thousands of right samples are to be expected (P12: takes off), and with the KL the law for one
+decision or two leads from a mass of 1/2 to above 0.9 (P11, and P1). Both take for granted that the
+policy can raise what is right. One that does not see cannot, and stays at the guess.
 
 Rule, fixed 2026-11-22 before any of these runs; judged on seeds 3 and up. Intervals are Student t
 over seeds; means are over a split's prompts, cells alike. Guesses: the base's mean mass minus the
@@ -30,6 +30,7 @@ interval below 0.5, refuted if above; which of the three is nearest is told besi
 """
 import math
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -53,6 +54,7 @@ BETA = 0.3
 CLOSE, HALF, CARRIED = 0.15, 0.5, 0.1   # mass, sight, sight
 EXPECTED, ROSE = 2, 0.05                # right samples (P12); mass
 LOGITS = 0.5
+PLACES = [(split, cell) for split in SPLITS for cell in AXES["route"][AXIS][split]]
 CALLED = {"base": "base", "grpo-id": "GRPO", "grpo-id-long": "GRPO, longer",
           "grpo-edge-long": "GRPO on depth 4", "k1": "GRPO with a KL", "sft": "shown solutions"}
 
@@ -77,39 +79,42 @@ def of_base(args, base):
     return [base, *arms, replace(judged, about={**judged.about, "axis": AXIS})]
 
 
-# ------------------------------------------------------------------------------- what a guess makes
+# --------------------------------------------------------------------- what a guess makes of it
 
 def chances(prompts):
     """[n, M, depth - 1]: the chance of each hop of each accepted path but the last, if every edge
     that leaves its node is as likely as any other. The last hop is no guess: the goal is known."""
     sources, _, paths = TASKS["route"].parse(prompts)
-    n = len(paths)
-    ways_on = np.zeros((n, len(VOCAB)))
-    np.add.at(ways_on, (np.arange(n)[:, None], sources), 1)
-    nodes = paths[:, :, :-2]
-    return 1 / ways_on[np.arange(n)[:, None, None], nodes]
+    rows = np.arange(len(paths))[:, None]
+    ways_on = np.zeros((len(paths), len(VOCAB)))
+    np.add.at(ways_on, (rows, sources), 1)
+    return 1 / ways_on[rows[:, None], paths[:, :, :-2]]
 
 
-def guesses(prompts):
-    """[n]: the mass of right answers of one who walks along edges at random."""
-    return chances(prompts).prod(2).sum(1)
+@lru_cache(maxsize=None)
+def chances_at(cell, n):
+    """The chances in the n evaluation prompts of a cell."""
+    return chances(eval_problems("route", cell, n).prompts)
 
 
-def cells_of(split):
-    """{name: Cell} of a split."""
-    return {str(cell): cell for cell in AXES["route"][AXIS][split]}
+def guess_at(run, split, cell):
+    """Mean mass of right answers of one who walks along edges at random; nan if the run has no such
+    cell."""
+    masses = run.masses.get(("base", split), {})
+    if str(cell) not in masses:
+        return math.nan
+    return float(chances_at(cell, len(masses[str(cell)])).prod(2).sum(1).mean())
+
+
+def mass_at(run, arm, split, cell):
+    """An arm's mean mass at a cell; nan if it has none."""
+    masses = run.masses.get((arm, split), {})
+    return float(np.exp(masses[str(cell)]).mean()) if str(cell) in masses else math.nan
 
 
 def guess(run, split):
     """Mean guess over the prompts of a split, cells weighing alike."""
-    cells = run.masses["base", split]
-    return float(np.mean([guesses(prompts_of(split, cell, len(log_masses))).mean()
-                          for cell, log_masses in cells.items()]))
-
-
-def prompts_of(split, cell, n):
-    """The n evaluation prompts of the cell of that name."""
-    return eval_problems("route", cells_of(split)[cell], n).prompts
+    return float(np.mean([guess_at(run, split, cell) for cell in AXES["route"][AXIS][split]]))
 
 
 def sight(run, arm, split):
@@ -118,97 +123,80 @@ def sight(run, arm, split):
     return (run.reach(arm, split) - g) / (1 - g)
 
 
-# ----------------------------------------------------------------------------------------- verdicts
+# -------------------------------------------------------------------------------------- verdicts
 
 def verdicts(runs):
-    runs = [run for run in runs if run.axis == AXIS and run.has("base", split="id")]
+    runs = judgeable(runs)
     taught = teaches(runs)
     return [base_guesses(runs), taught, carries(runs, taught.verdict), enough_samples(runs),
             blind_law(runs)]
 
 
-def judged(claim, word, numbers, runs, table=(), note=""):
-    if word == "not run":
-        return Verdict(claim, word)
-    return Verdict(claim, word, numbers, list(table), n_seeds(runs), note)
+def judgeable(runs):
+    return [run for run in runs if run.axis == AXIS and run.has("base", split="id")]
 
 
 def base_guesses(runs):
     more = by_seed(runs, lambda r: r.reach("base", "id") - guess(r, "id"))
-    word = decide(more, yes=inside(CLOSE), no=outside(CLOSE))
-    numbers = f"mass minus guess {pm(more)}" if more else ""
-    return judged(GUESSES, word, numbers, runs, choices(runs),
-                  "Probability of the first way's next node, where its hop is a choice.")
+    if not more:
+        return Verdict(GUESSES, "not run")
+    return Verdict(GUESSES, decide(more, yes=inside(CLOSE), no=outside(CLOSE)),
+                   f"mass minus guess {pm(more)}", choices(runs), n_seeds(runs),
+                   "Probability of the first way's next node, where its hop is a choice.")
 
 
 def choices(runs):
     """Rows: the base's probability at each choice along the first way, and that of a guess."""
     table = [["cell", "hop", "the base", "a guess"]]
-    for split in SPLITS:
-        for name, cell in cells_of(split).items():
-            these = [run for run in runs if name in run.tokens.get(split, {})]
-            for hop in range(cell.depth - 1 if these else 0):
-                at = 2 + 3 * hop   # the column of the hop's next node
-                base = by_seed(these, lambda r: np.exp(r.tokens[split][name][:, at]).mean())
-                alike = by_seed(these, lambda r: chances(prompts_of(
-                    split, name, len(r.masses["base", split][name])))[:, 0, hop].mean())
-                table.append([name, str(hop + 1), pm(base, "p"), pm(alike, "p")])
-    return table if len(table) > 1 else []
+    for split, cell in PLACES:
+        these = [run for run in runs if str(cell) in run.tokens.get(split, {})]
+        for hop in range(cell.depth - 1 if these else 0):
+            base = by_seed(these, lambda r: at_choice(r.tokens[split][str(cell)], hop))
+            alike = by_seed(these, lambda r: chances_at(
+                cell, len(r.masses["base", split][str(cell)]))[:, 0, hop].mean())
+            table.append([str(cell), str(hop + 1), pm(base, "p"), pm(alike, "p")])
+    return table
+
+
+def at_choice(log_p, hop):
+    """Mean probability of the node that a hop leads to, from log p [n, S] of all tokens `; u v`."""
+    return float(np.exp(log_p[:, 3 * hop + 2]).mean())
 
 
 def teaches(runs):
     seen = by_seed(runs, lambda r: sight(r, "grpo-id-long", "id"))
-    word = decide(seen, yes=above(HALF), no=below(HALF))
-    table = [["model", *(f"depth {cell.depth}: mass" for cell in every_cell().values())]]
-    table.append(["a guess", *(pm(by_seed(runs, lambda r: guess_at(r, name)), "p")
-                               for name in every_cell())])
+    if not seen:
+        return Verdict(TAUGHT, "not run")
+    table = [["mass at", *(f"depth {cell.depth}" for _, cell in PLACES)],
+             ["a guess", *(pm(by_seed(runs, lambda r: guess_at(r, *place)), "p")
+                           for place in PLACES)]]
     for arm, label in CALLED.items():
-        table.append([label, *(pm(by_seed(runs, lambda r: mass_at(r, arm, name)), "p")
-                               for name in every_cell())])
-    return judged(TAUGHT, word, f"sight {pm(seen, '.2f')}", runs, table)
-
-
-def every_cell():
-    """{name: Cell} of all splits, from the shallowest on."""
-    return {name: cell for split in SPLITS for name, cell in cells_of(split).items()}
-
-
-def mass_at(run, arm, name):
-    """An arm's mean mass at a cell; nan if it has none."""
-    for split in SPLITS:
-        masses = run.masses.get((arm, split), {})
-        if name in masses:
-            return float(np.exp(masses[name]).mean())
-    return math.nan
-
-
-def guess_at(run, name):
-    for split in SPLITS:
-        masses = run.masses.get(("base", split), {})
-        if name in masses:
-            return float(guesses(prompts_of(split, name, len(masses[name]))).mean())
-    return math.nan
+        table.append([label, *(pm(by_seed(runs, lambda r: mass_at(r, arm, *place)), "p")
+                               for place in PLACES)])
+    return Verdict(TAUGHT, decide(seen, yes=above(HALF), no=below(HALF)),
+                   f"sight {pm(seen, '.2f')}", table, n_seeds(runs))
 
 
 def carries(runs, taught):
     runs = [run for run in runs if run.has("base", "grpo-id-long", split="edge")
             and run.reach("base", "edge") > guess(run, "edge") / 2]
     more = by_seed(runs, lambda r: sight(r, "grpo-id-long", "edge") - sight(r, "base", "edge"))
+    if not more:
+        return Verdict(CARRIES, "not run")
     word = decide(more, yes=above(CARRIED), no=below(CARRIED))
-    if more and taught != "supported":
+    if taught != "supported":
         word = "undecided"
-    return judged(CARRIES, word, f"sight on edge {pm(more)}" if more else "", runs)
+    return Verdict(CARRIES, word, f"sight on edge {pm(more, '+.2f')}", n_seeds=n_seeds(runs))
 
 
 def trials(runs):
-    """[(run, split, E, rise of the mass)] of every run of GRPO without a KL."""
+    """[(split, E, rise of the mass)] of every run of GRPO without a KL."""
     found = []
     for run in runs:
         for arm in run.arms_where(method="grpo", kl="none"):
             split = arm.train_on
-            if run.has("base", arm.name, split=split):
-                expected = run.budget(arm.name) * run.reach("base", split)
-                found.append((run, split, expected, run.gain(arm.name, split)))
+            expected = run.budget(arm.name) * run.reach("base", split)
+            found.append((split, expected, run.gain(arm.name, split)))
     return found
 
 
@@ -216,44 +204,39 @@ def enough_samples(runs):
     found = trials(runs)
     if not found:
         return Verdict(ENOUGH, "not run")
-    right = [(rise > ROSE) == (expected > EXPECTED) for _, _, expected, rise in found]
+    right = [(rise > ROSE) == (expected > EXPECTED) for _, expected, rise in found]
     word = "undecided"
     if n_seeds(runs) > 1 and all(right):
         word = "supported"
     if n_seeds(runs) > 1 and np.mean(right) < 0.7:
         word = "refuted"
     table = [["trained on", "right samples to expect", "rise of the mass"]]
-    table += [[split, f"{expected:,.0f}", f"{rise:+.3f}"] for _, split, expected, rise in found]
+    table += [[split, f"{expected:,.0f}", f"{rise:+.3f}"] for split, expected, rise in found]
     return Verdict(ENOUGH, word, f"P12 is right for {sum(right)} of {len(found)} runs", table,
                    n_seeds(runs))
 
 
 def blind_law(runs):
-    runs = [run for run in runs if run.has("base", "k1", split="id")]
+    runs = [run for run in runs if run.has("k1", split="id")]
     if not runs:
         return Verdict(LAWS, "not run")
-    points = [(run.seed, cell, ended(run, name), predictions(run, name, cell.depth))
-              for run in runs for name, cell in cells_of("id").items()]
+    points = [(run.seed, cell.depth, mass_at(run, "k1", "id", cell), predictions(run, cell))
+              for run in runs for cell in AXES["route"][AXIS]["id"]]
     errors = {law: rms_by_seed(points, lambda p: to_logit(p[2]) - to_logit(p[3][law]),
                                seed=lambda p: p[0]) for law in points[0][3]}
     nearest = min(errors, key=lambda law: np.mean(errors[law]))
-    word = decide(errors["P11"], yes=below(LOGITS), no=above(LOGITS))
     numbers = "; ".join(f"{law}: {pm(values, '.2f')} logits off" for law, values in errors.items())
-    table = [["depth", "seed", "base", "ended", "P11", "P1"]]
-    for seed, cell, end, law in sorted(points, key=lambda p: (p[1].depth, p[0])):
-        masses = law["standing still"], end, law["P11"], law["P1"]
-        table.append([str(cell.depth), str(seed), *(f"{q:.3f}" for q in masses)])
-    return Verdict(LAWS, word, f"{numbers}; nearest: {nearest}", table, n_seeds(runs))
+    table = [["depth", "seed", "ended", *errors]]
+    for seed, depth, end, laws in sorted(points, key=lambda p: (p[1], p[0])):
+        table.append([str(depth), str(seed), f"{end:.3f}", *(f"{q:.3f}" for q in laws.values())])
+    return Verdict(LAWS, decide(errors["P11"], yes=below(LOGITS), no=above(LOGITS)),
+                   f"{numbers}; nearest: {nearest}", table, n_seeds(runs))
 
 
-def ended(run, name):
-    return mass_at(run, "k1", name)
-
-
-def predictions(run, name, depth):
+def predictions(run, cell):
     """{law: mean mass} of where GRPO with the KL should end at a cell, from the base's masses."""
-    log_masses = run.masses["base", "id"][name]
-    return {"P11": float(np.mean([blind(q, BETA, n=depth - 1)[0] for q in log_masses])),
+    log_masses = run.masses["base", "id"][str(cell)]
+    return {"P11": float(np.mean([blind(q, BETA, n=cell.depth - 1)[0] for q in log_masses])),
             "P1": float(tilted(log_masses, BETA).mean()),
             "standing still": float(np.exp(log_masses).mean())}
 
@@ -262,26 +245,26 @@ def to_logit(mass):
     return float(logit(math.log(mass)))
 
 
-# ------------------------------------------------------------------------------------------- figure
+# ---------------------------------------------------------------------------------------- figure
 
 def figure(runs):
     """Mass against depth, beside the mass of a guess."""
-    runs = [run for run in runs if run.axis == AXIS and run.has("base", split="id")]
+    runs = judgeable(runs)
     if not runs:
         return None
-    names, depths = list(every_cell()), [cell.depth for cell in every_cell().values()]
+    depths = [cell.depth for _, cell in PLACES]
     fig, axes = draw.panels(1, 1, 3.2)
     ax = axes[0, 0]
     looks = {"base": draw.Look(draw.BLACK, "o", "-", "base, never shown a dead end"),
              "grpo-id-long": draw.Look(draw.ORANGE, "^", "-.", "after GRPO on depths 2 and 3"),
              "grpo-edge-long": draw.Look(draw.BLUE, "s", "--", "after GRPO on depth 4"),
-             "sft": draw.Look(draw.PURPLE, "D", ":", "after being shown solutions, 2 and 3")}
+             "sft": draw.Look(draw.PURPLE, "D", ":", "after being shown depths 2 and 3")}
     for arm, look in looks.items():
-        values = [by_seed(runs, lambda r: mass_at(r, arm, name)) for name in names]
+        values = [by_seed(runs, lambda r: mass_at(r, arm, *place)) for place in PLACES]
         draw.bars(ax, depths, values, look, limits=(0, 1))
-    alike = [np.mean([guess_at(run, name) for run in runs]) for name in names]
+    alike = [np.mean(by_seed(runs, lambda r: guess_at(r, *place))) for place in PLACES]
     ax.plot(depths, alike, color=draw.GREY, lw=6, alpha=0.4, label="a guess at every fork")
-    ax.set(xlabel="depth of the graph (every one has dead ends)", xticks=depths,
+    ax.set(xlabel="depth of the graph (each with two dead ends)", xticks=depths,
            ylabel="probability of a right answer", ylim=(-0.03, 1.03))
     ax.legend(fontsize=7)
     fig.suptitle("Does GRPO teach looking ahead, or does it go on guessing? (± 95 % over seeds)")

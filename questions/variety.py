@@ -206,8 +206,9 @@ def comes_back(biased):
 
 
 def regained(run):
+    """The share of the bits lost by the long run without KL that "back" regains; nan if none."""
     start, low, end = (bits(run, arm) for arm in ("base", "long", "back"))
-    return (end - low) / (start - low)
+    return (end - low) / (start - low) if start != low else math.nan
 
 
 def kept(biased):
