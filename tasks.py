@@ -850,7 +850,6 @@ class Route(Task):
     name = "route"
     several = True
     refused_rewards = {"answer": "the goal stands in the prompt"}
-    pretrain_lr = 5e-3
     axes = {
         "depth": {"id": cells([2, 3], [16], branching=4),
                   "edge": cells([4], [16], branching=4),
@@ -1041,7 +1040,7 @@ def family_of(prompt):
         except ValueError as error:
             if set(KIND[prompt]) <= symbols(task):
                 meant.append(str(error))
-    if meant:
+    if 0 < len(meant) < len(TASKS):  # else the symbols tell nothing
         raise ValueError("; ".join(meant))
     raise ValueError(f"no problem of {' or '.join(TASKS)} (python tasks.py shows some)")
 
@@ -1080,7 +1079,8 @@ def demo_verifier(task, rng):
     process = task.verify(prompts, noisy).process
     late = np.where(process < 1, process, -1).argmax()  # one that begins well
     prompt, right, noisy = prompts[[late]], right[late], noisy[late]
-    print(f"\n  the verifier, asked {decode(prompt[0])}")
+    asked = f"  the verifier, asked {decode(prompt[0])}"
+    print("\n" + textwrap.fill(asked, 99, subsequent_indent=" " * 22))
     print(f"    {'completion':34s} trace  answer  process  well formed")
     for what, row in (("", right), ("a noisy demonstration", noisy), ("cut off", right[:-2])):
         verdict = task.verify(prompt, row[None])

@@ -120,10 +120,11 @@ class Method:
         own = ranks.share(self.prompts_per_step)
         self.all_prompts, self.prompts_per_step = self.prompts_per_step, own.stop - own.start
         self.turn = own.start  # whose turn it is among the cells
+        reward = getattr(self, "reward", None)
         for name, _ in tasks:
-            if self.reward in TASKS[name].refused_rewards:
-                raise CommandError(f"--reward {self.reward}: cannot be used on {name}, where "
-                                   f"{TASKS[name].refused_rewards[self.reward]}")
+            if reward in TASKS[name].refused_rewards:
+                raise CommandError(f"--reward {reward}: cannot be used on {name}, where "
+                                   f"{TASKS[name].refused_rewards[reward]}")
         if self.drop_zero_variance and self.kl != "none":
             raise CommandError(f"--drop-zero-variance --kl {self.kl}: a group with equal rewards "
                                "still has the gradient of the KL; leave one of the two out")

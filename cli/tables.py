@@ -307,16 +307,18 @@ def token_table(tokens, rows, coloured=False):
     return "\n".join(lines)
 
 
-def mark_wrong(task, prompt, solution, written):
-    """One completion [N] as text, each step that differs from the solution [S] marked with ✗.
+def mark_wrong(task, prompt, accepted, written):
+    """One completion [N] as text, each step marked with ✗ that differs from the one of the accepted
+    solutions [M, S] which it agrees with longest.
 
     >>> task = tasks.TASKS["arithmetic"]
     >>> texts = "<bos> 31 [+1][+1] =", "42 ; 53 <eos>", "42 ; 54 <eos> <pad>"
     >>> prompt, solution, written = (np.array(tasks.encode(text)) for text in texts)
-    >>> mark_wrong(task, prompt, solution, written)
+    >>> mark_wrong(task, prompt, solution[None], written)
     '42 ; ✗54 <eos>'
     """
-    written, solution = list(written), list(solution)
+    solution = list(tasks.nearest(accepted[None], np.array([written]))[0])
+    written = list(written)
     while written and written[-1] == tasks.PAD:
         written.pop()
     starts = [0, *map(int, task.layout(prompt[None])[0][:-1])]
@@ -333,9 +335,11 @@ def show_problem(models, task, problem, temperature, samples, generator):
     """Print one problem (Problems of one row): each token of its solution with the probability that
     every model {name: model} gives it, and what each of them writes itself."""
     (prompt, solution), family = (x[0] for x in problem), tasks.TASKS[task]
-    solvable = (solution >= 0).all()
+    accepted, solvable = family.accepted(problem.prompts), (solution >= 0).all()
     print(labelled("  prompt", tasks.decode(prompt), 12))
     print(labelled("  solution", tasks.decode(solution) if solvable else "it has none", 12))
+    if family.several:
+        print(f"            1 of {accepted.shape[1]} solutions; the mass below is that of all")
     if solvable:
         rows = {name: np.exp(solution_logp(model, *problem, temperature)[0])
                 for name, model in models.items()}
@@ -343,7 +347,7 @@ def show_problem(models, task, problem, temperature, samples, generator):
         print(token_table(tokens, rows, can_colour(sys.stdout)))
     for name, model in models.items():
         if solvable:
-            lm = log_mass(model, *problem, temperature)[0]
+            lm = log_mass(model, problem.prompts, accepted, temperature)[0]
             tries = "".join(f", pass@{show_k(k)} {probability(exact_pass_at_k(lm, k))}"
                             for k in (64, 2 ** 20))
             print(f"  {shorten(name, 40)}: exact mass {probability(np.exp(lm))}{tries}")
@@ -353,7 +357,7 @@ def show_problem(models, task, problem, temperature, samples, generator):
         for label, t, n in (("greedy", 0, 1), ("sample", temperature, samples)):
             written, logp = generate(model, prompts, len(solution), t, n, generator)
             for tokens, p in zip(written.tolist(), logp.sum(1).exp().tolist()):
-                text = mark_wrong(family, prompt, solution, tokens)
+                text = mark_wrong(family, prompt, accepted[0], tokens)
                 text += f"   p = {probability(p)}" if t else ""
                 print(labelled(f"    {label}", text, 12))
 

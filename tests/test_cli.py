@@ -16,6 +16,7 @@ import torch
 
 import cli
 from cli import CommandError, knob, knobs, number
+from grpo import GRPO
 from model import GPT, CheckpointError, GPTConfig, save_checkpoint
 from tasks import VOCAB, Cell
 
@@ -352,6 +353,17 @@ def test_a_knob_is_stated_once_and_a_subclass_changes_its_default():
                      {"width": (0.75, True), "names": ("b", True), "depth": (3, True),
                       "switch": (True, True)}]
     assert knobs(Later)["width"].help == "a width" and knobs(Later)["width"].high == 1
+
+
+def test_a_reward_that_a_family_refuses_is_refused_in_one_line():
+    model, route = GPT(GPTConfig(len(VOCAB), n_layer=1, n_embd=16)), Cell(2, 16, branching=2)
+    pairs = [("arithmetic", Cell(1, 2)), ("route", route)]
+    for reward in ("trace", "process"):
+        GRPO(model, model, pairs, reward=reward)
+    GRPO(model, model, pairs[:1], reward="answer")
+    with pytest.raises(cli.CommandError, match="--reward answer: cannot be used on route, where "
+                                               "the goal stands in the prompt"):
+        GRPO(model, model, pairs, reward="answer")
 
 
 def test_a_method_has_its_knobs_as_attributes():

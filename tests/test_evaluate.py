@@ -133,6 +133,71 @@ def test_the_task_and_axis_are_those_of_the_base_unless_said(models, tmp_path):
         assert {r["task"] for r in records} == tasks and {r["axis"] for r in records} == {axis}
 
 
+# ------------------------------------------------------------------------- several right answers
+
+ROUTE = ["--task", "route", "--axis", "branching", "--prompts", 4, "--cold", 0.5]
+
+
+def test_every_accepted_string_of_route_is_kept_and_summed(models, tmp_path):
+    run("--ckpt", models["a"], models["b"], *ROUTE, "--redirect", "--json", tmp_path / "e.json")
+    data, task = written(tmp_path / "e.json"), TASKS["route"]
+    for name, label, t in (("a", "a", 1.0), ("b", "b", 1.0), ("a", "a T=0.5", 0.5)):
+        model = load_checkpoint(models[name])[0]
+        strings = measure.string_masses(model, "route", "branching", 4, t)
+        left = measure.redirected_masses(model, "route", "branching", strings, t)
+        for split, cells in AXES["route"]["branching"].items():
+            each, after = strings[split][cells[0]], left[split][cells[0]]
+            rows = rows_of(data["prompts"], model=label, split=split)
+            assert np.array_equal([r["log_masses"] for r in rows], each)
+            assert np.array_equal([r["log_mass"] for r in rows], measure.total(each))
+            assert np.array_equal([r["redirected"] for r in rows], after)
+            whole, part = rows_of(data["summary"], model=label, split=split)
+            q = np.exp(each)
+            for record in (whole, part):
+                assert record["pass"]["1"] == pytest.approx(q.sum(1).mean())
+                for k in (1, 16, 2 ** 20):
+                    distinct = -np.expm1(k * np.log1p(-q)).sum(1).mean()
+                    assert record["distinct"][cli.show_k(k)] == pytest.approx(distinct)
+                share = q / q.sum(1, keepdims=True)
+                assert record["bits"] == pytest.approx(-(share * np.log2(share)).sum(1).mean())
+                assert 2 ** record["most_bits"] == record["answers"] == cells[0].branching
+                assert record["redirected"]["1"] == pytest.approx(np.exp(after).mean())
+
+
+def test_cells_are_pooled_prompt_by_prompt(models, tmp_path):
+    run("--ckpt", models["a"], "--task", "route", "--axis", "dead_ends", "--prompts", 3, "--cold",
+        "--json", tmp_path / "e.json")
+    whole, *parts = rows_of(written(tmp_path / "e.json")["summary"], split="edge")
+    assert len(parts) == 2 and whole["prompts"] == 6
+    assert whole["bits"] == pytest.approx(np.mean([r["bits"] for r in parts]))
+    for k in ("1", "64"):
+        distinct = [r["distinct"][k] for r in parts]
+        assert whole["distinct"][k] == pytest.approx(np.mean(distinct))
+
+
+def test_a_family_with_one_right_answer_says_nothing_of_several(models, tmp_path, capsys):
+    run("--ckpt", models["a"], "--prompts", 1, "--json", tmp_path / "e.json")
+    data = written(tmp_path / "e.json")
+    assert not {"distinct", "bits", "redirected"} & set(data["summary"][0])
+    assert "log_masses" not in data["prompts"][0] and "distinct" not in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        run("--ckpt", models["a"], "--redirect")
+    assert "--redirect: prompts of arithmetic have one right answer" in capsys.readouterr().err
+
+
+def test_the_table_of_several_right_answers(models, tmp_path, capsys):
+    run("--ckpt", *models.values(), *ROUTE, "--redirect", "--show", 1, "--json", tmp_path / "e")
+    said = capsys.readouterr().out
+    assert max(map(len, said.splitlines())) <= 100
+    record = rows_of(written(tmp_path / "e")["summary"], model="b", split="hard")[0]
+    row = next(line for line in said[said.index("\nanswers: "):].splitlines()
+               if re.match(r"hard +all +b ", line))
+    numbers = [f"{record['distinct'][k]:.2f}" for k in ("4", "16", "64", "1024")]
+    left = [cli.probability(record["redirected"][k]) for k in ("1", "64")]
+    assert row.split()[3:] == ["8", *numbers, f"{record['bits']:.2f}", "of", "3", *left]
+    assert "1 of 8 solutions" in said
+
+
 # -------------------------------------------------------------------------------- what it prints
 
 @pytest.mark.parametrize("axis,task,names", [("tokens", "both", ["a", LONG]),
@@ -228,7 +293,8 @@ def test_progress_is_one_line_that_goes_and_only_on_a_terminal(models, monkeypat
 
 @pytest.mark.parametrize("prompt,solution", [
     ("3141 [+1][rev] =", "4252 ; 2524 <eos>"), ("<bos> 3141 [+1][rev]", "4252 ; 2524 <eos>"),
-    ("; a b ; b c = >> a", "; a b ; b c <eos>")])
+    ("; a b ; b c = >> a", "; a b ; b c <eos>"),
+    ("; a c ; b d ; a b ; c d = a d", "; a b ; b d <eos>")])
 def test_every_family_knows_its_own_prompts(prompt, solution, models, capsys):
     run("--ckpt", models["a"], models["b"], "--prompt", prompt)
     said = capsys.readouterr().out
@@ -271,7 +337,7 @@ def test_marking_wrong_steps():
     solution = task.solutions(prompt[None])[0]
 
     def marked(completion):
-        return cli.mark_wrong(task, prompt, solution, completion)
+        return cli.mark_wrong(task, prompt, solution[None], completion)
     assert marked(solution.tolist()) == "; a b ; b c <eos>"
     assert marked(encode("; a b ; b d <eos>")) == "; a b ✗; b d <eos>"
     assert marked(encode("; a b ; b c ; c")) == "; a b ✗; b c ; c"

@@ -10,12 +10,13 @@ import pytest
 import torch
 
 import measure
-from measure import (bootstrap, eval_problems, exact_pass_at_k, log_mass, matched_passes,
-                     mean_masses, pass_at_k, sampled, sampling_entropy, solution_logp,
-                     split_masses, step_chains, step_log_mass)
+from measure import (bootstrap, eval_problems, exact_pass_at_k, expected_distinct, log_mass,
+                     matched_passes, mean_masses, pass_at_k, redirected_masses, right_entropy,
+                     sampled, sampling_entropy, solution_logp, split_masses, step_chains,
+                     step_log_mass, string_log_mass, string_masses, totals)
 from model import GPT, GPTConfig, generate, token_logprobs
 from tasks import (AXES, EOS, PAD, SPLITS, TASKS, Cell, Problems, apply_operation, decode,
-                   reserved)
+                   encode, reserved)
 
 CELLS = sorted({(task, cell) for task, axes in AXES.items() for splits in axes.values()
                 for cells in splits.values() for cell in cells})
@@ -71,6 +72,97 @@ def test_mass_against_every_completion_of_a_tiny_model(temperature):
     assert set(counts) <= set(expected)
     for string, mass in expected.items():
         assert abs(counts.get(string, 0) / 40_000 - mass) < 5 * (mass / 40_000) ** 0.5 + 1e-4
+
+
+def test_the_mass_of_several_strings_against_every_completion_of_a_tiny_model():
+    model, rng = tiny(), np.random.default_rng(0)
+    every = np.array(list(itertools.product(range(5), repeat=3)))
+    prompts = rng.integers(5, size=(4, 2))
+    accepted = np.stack([every[rng.permutation(125)[:3]] for _ in prompts])   # [4, 3, 3]
+    each = string_log_mass(model, prompts, accepted, 0.7)
+    assert each.shape == (4, 3)
+    for prompt, strings, row, whole in zip(prompts, accepted, each,
+                                           log_mass(model, prompts, accepted, 0.7)):
+        masses = np.exp(log_mass(model, np.tile(prompt, (125, 1)), every, 0.7))
+        assert abs(masses.sum() - 1) < 1e-10
+        right = [masses[(every == string).all(1)][0] for string in strings]
+        assert np.allclose(np.exp(row), right, rtol=1e-9, atol=0)
+        assert np.exp(whole) == pytest.approx(sum(right), rel=1e-9)
+
+
+def test_the_mass_of_route_is_that_of_every_string_that_verifies():
+    """All that look like a solution, over the nodes that a problem of four edges shows and two
+    more; test_tasks.py shows that nothing else verifies."""
+    model, cell = peaked().double(), Cell(2, 4, branching=2)
+    for prompt in eval_problems("route", cell, 3).prompts:
+        sep, *more = encode("; a p")
+        nodes = {*prompt.tolist(), *more} - {*encode("<bos> ; =")}
+        every = np.array([[sep, u, v, sep, x, y, EOS]
+                          for u, v, x, y in itertools.product(nodes, repeat=4)])
+        rows = np.tile(prompt, (len(every), 1))
+        right = TASKS["route"].verify(rows, every).trace
+        assert right.sum() == 2
+        brute = np.exp(solution_logp(model, rows[right], every[right]).sum(1)).sum()
+        accepted = TASKS["route"].accepted(prompt[None])
+        assert np.exp(log_mass(model, prompt[None], accepted))[0] == pytest.approx(brute, rel=1e-9)
+
+
+def test_distinct_answers_and_their_entropy_against_simulation():
+    q = np.array([[0.3, 0.1, 0.02, 1e-9], [0.25, 0.25, 0.25, 0.25]])
+    rng = np.random.default_rng(0)
+    for k in (1, 3, 10, 40):
+        drawn = [rng.multinomial(k, [*row, max(0, 1 - row.sum())], size=20_000) for row in q]
+        found = [(counts[:, :4] > 0).sum(1) for counts in drawn]
+        error = [5 * x.std() / 20_000 ** 0.5 + 1e-9 for x in found]
+        exact = expected_distinct(np.log(q), k)
+        assert (abs(exact - [x.mean() for x in found]) < error).all()
+    share = q[0] / q[0].sum()
+    assert right_entropy(np.log(q)) == pytest.approx([-(share * np.log2(share)).sum(), 2])
+    with np.errstate(divide="ignore"):
+        extreme = np.log([[1, 0], [0, 0], [1e-300, 1e-300]])
+        assert right_entropy(extreme) == pytest.approx([0, 0, 1], abs=1e-12)
+        assert expected_distinct(np.log([[1.0, 0.0]]), 9).tolist() == [1]
+
+
+def test_distinct_answers_of_a_model_are_those_that_it_is_seen_to_write():
+    """One prompt, many groups of eight tries: count the different right strings in each."""
+    torch.manual_seed(0)
+    model, cell = GPT(GPTConfig(n_layer=1, n_embd=16)), Cell(2, 4, branching=2)
+    prompts = eval_problems("route", cell, 1).prompts
+    accepted = TASKS["route"].accepted(prompts)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    rows = torch.from_numpy(np.hstack([prompts.repeat(4, axis=0), accepted[0][[0, 0, 0, 1]]]))
+    each = string_log_mass(model, prompts, accepted)
+    while np.exp(each).sum() < 0.3:   # three demonstrations of four show the first
+        optimizer.zero_grad()
+        (-token_logprobs(model, rows, prompts.shape[1]).mean()).backward()
+        optimizer.step()
+        each = string_log_mass(model, prompts, accepted)
+    written, _ = generate(model, torch.from_numpy(prompts), 7, 1.0, 8 * 1500,
+                          torch.Generator().manual_seed(1))
+    matches = (written.numpy()[:, None] == accepted[0]).all(2).reshape(1500, 8, 2)
+    seen = matches.any(1).sum(1)
+    exact = expected_distinct(each, 8)[0]
+    assert abs(seen.mean() - exact) < 5 * seen.std() / 1500 ** 0.5 and 0.5 < exact < 2
+    assert matches.any(2).mean() == pytest.approx(np.exp(each).sum(), abs=0.02)
+    assert 0 < right_entropy(each)[0] < 1
+
+
+def test_redirected_masses_are_those_of_the_other_prompts():
+    model = peaked()
+    strings = string_masses(model, "route", "branching", 5, 0.8)
+    assert [x.shape for x in strings["hard"].values()] == [(5, 8)]
+    found = redirected_masses(model, "route", "branching", strings, 0.8)
+    for split, cells in strings.items():
+        for cell, each in cells.items():
+            prompts, task = eval_problems("route", cell, 5).prompts, TASKS["route"]
+            best = each.argmax(1)
+            assert (each.max(1) == each[range(5), best]).all()
+            other = task.redirect(prompts, best)
+            assert task.accepted(other).shape[1] == cell.branching - 1
+            by_hand = log_mass(model, other, task.accepted(other), 0.8)
+            assert np.array_equal(found[split][cell], by_hand)
+            assert (totals(strings)[split][cell] >= each.max(1)).all()
 
 
 def test_greedy_mass_is_one_or_zero():
@@ -203,7 +295,8 @@ def test_evaluation_problems_are_fixed_reserved_clean_and_of_their_cell(task, ce
     problems, again = (eval_problems(task, cell, n) for _ in range(2))
     assert (problems.prompts == again.prompts).all() and len(problems.prompts) == n
     assert family.matches(problems.prompts, cell).all()
-    assert (problems.solutions == family.solutions(problems.prompts)).all()      # never noisy
+    accepted = family.accepted(problems.prompts)                                 # never noisy
+    assert (accepted == problems.solutions[:, None]).all(2).any(1).all()
     if family.enumerated(cell):
         assert len(np.unique(problems.prompts, axis=0)) == n
     else:
@@ -223,6 +316,9 @@ def test_an_enumerated_cell_gives_each_of_its_problems_once():
     ("graph", Cell(2, 6),
      ["<bos> ; m j ; o f ; e a ; l o ; a i ; j k = >> e =",
       "<bos> ; o c ; c p ; e j ; b l ; n m ; d n = >> o ="]),
+    ("route", Cell(2, 4, branching=2),
+     ["<bos> ; a o ; p m ; p a ; m o = p o =",
+      "<bos> ; b m ; d e ; e m ; d b = d m ="]),
     ("arithmetic", Cell(1, 2),
      ["<bos> 77 [rot] =",
       "<bos> 11 [+3] ="]),
@@ -366,7 +462,7 @@ def test_twice_the_logits_are_matched_at_twice_the_temperature():
     tuned = copy.deepcopy(base)
     tuned.head.weight.data *= 2
     cells = [TASKS["arithmetic"].sample(Cell(d, 3), 20, np.random.default_rng(d)) for d in (1, 2)]
-    rows = matched_passes(("base", base), ("tuned", tuned), cells, 1.0, seed=0)
+    rows = matched_passes(("base", base), ("tuned", tuned), "arithmetic", cells, 1.0, seed=0)
     assert [row["model"] for row in rows] == [
         "base", "base, as random as tuned", "tuned", "tuned, as random as base"]
     assert [row["temperature"] for row in rows] == [1, 0.5, 1, 2]
@@ -400,7 +496,7 @@ def test_a_model_that_no_temperature_matches_gets_none():
     frozen = copy.deepcopy(base)
     frozen.head.weight.data *= 1e7  # entropy 0 at any temperature in reach
     cells = [eval_problems("arithmetic", Cell(2, 4), 3)]
-    rows = matched_passes(("base", base), ("frozen", frozen), cells, 1.0, seed=0)
+    rows = matched_passes(("base", base), ("frozen", frozen), "arithmetic", cells, 1.0, seed=0)
     assert [row["temperature"] for row in rows][2:] == [1, None]
     assert all("pass" in row and "entropy" in row for row in rows if row["temperature"])
     assert set(rows[3]) == {"model", "temperature"}

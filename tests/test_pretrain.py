@@ -103,6 +103,26 @@ def test_no_step_draws_an_evaluation_prompt(name, axis):
     assert found > 100
 
 
+def test_a_bias_changes_which_path_is_shown_and_no_prompt():
+    plain, biased = (mixture("--task", "route", "--steps", 30, "--noise", 0, *more)
+                     for more in ([], ["--bias", 0.9]))
+    first = []
+    for step in range(30):
+        (_, _, (prompts, usual)), (_, _, (same, shown)) = plain.draw(step), biased.draw(step)
+        accepted = TASKS["route"].accepted(prompts)
+        assert (prompts == same).all() and (accepted == shown[:, None]).all(2).any(1).all()
+        first += [[(accepted[:, 0] == x).all(1).mean() for x in (usual, shown)]]
+    assert np.mean(first, axis=0) == pytest.approx([0.25, 0.925], abs=0.12)
+
+
+@pytest.mark.parametrize("task", ["arithmetic", "graph", "both"])
+def test_a_bias_needs_several_right_answers(task, capsys):
+    with pytest.raises(SystemExit):
+        pretrain.main(["--task", task, "--bias", "0.5"])
+    said = capsys.readouterr().err
+    assert "--bias 0.5: prompts of" in said and "one right answer" in said and said.count("\n") == 1
+
+
 def test_steps_draw_every_cell_and_other_steps_other_problems():
     m = mixture("--steps", 100, "--axis", "length")
     draws = [m.draw(step)[2].prompts for step in range(100)]

@@ -566,7 +566,8 @@ def digest(*arrays):
     return hashlib.sha256(b"".join(a.tobytes() for a in arrays)).hexdigest()[:16]
 
 
-# name, cell, seed, noise, split and the digest of 200 problems, as the first edition drew them.
+# name, cell, seed, noise, split and the digest of 200 problems, as each family's first edition drew
+# them.
 DRAWN = [
     ("arithmetic", Cell(3, 4), 0, 0.0, "all", "3979cf39e5ecc46b"),
     ("arithmetic", Cell(2, 4), 1, 0.3, "train", "1a41d77038dc97ef"),
@@ -584,6 +585,9 @@ DRAWN = [
     ("graph", Cell(3, 16), 4, 0.1, "train", "e7e322195cc3bb2e"),
     ("graph", Cell(2, 8, "shadow"), 5, 0.3, "all", "3365afcae898dd09"),
     ("graph", Cell(3, 8, "mixed"), 6, 0.3, "train", "98e32cac02fccca5"),
+    ("route", Cell(3, 16, branching=4), 0, 0.0, "all", "54b73ae9dd54fb70"),
+    ("route", Cell(4, 16, branching=2, dead_ends=2), 1, 0.3, "train", "89a9e75600b27f05"),
+    ("route", Cell(2, 16, branching=8), 2, 0.0, "eval", "590ffb4eb9a77e31"),
 ]
 
 
@@ -608,6 +612,8 @@ def test_wrong_chains_and_seeds_are_those_of_old_runs():
     assert digest(task.wrong_chains(prompts, np.random.default_rng(9))) == "931a31a30b6c4361"
     assert tasks.cell_key("arithmetic", Cell(3, 4)) == [0, 3, 4, *b"seen any"]
     assert tasks.cell_key("graph", Cell(2, 8, "shadow")) == [1, 2, 8, *b"shadow any"]
+    more = tasks.cell_key("route", Cell(2, 16, branching=2, dead_ends=1))
+    assert more == [zlib.crc32(b"route"), 2, 16, *b"seen any", 2, 1]
     assert tasks.disguised_share(2) == 0.32 and list(TASKS)[:2] == ["arithmetic", "graph"]
 
 
@@ -744,7 +750,7 @@ print("the toy works")
 
 def test_a_new_family_is_one_class(tmp_path):
     """The class is inserted into a copy of tasks.py and nothing else is changed."""
-    for name in ("tasks.py", "model.py", "measure.py"):
+    for name in ("tasks.py", "theory.py", "model.py", "measure.py"):
         shutil.copy(ROOT / name, tmp_path)
     toy_family.add_to(tmp_path)
     assert toy_family.TOY_FAMILY.strip().count("\n") < 32  # the docs show it
