@@ -2,7 +2,9 @@
 
     runs.csv      one row per base (chain), task, arm, split and cell: what the arm is, its numbers
     masses.npz    the exact log mass of every prompt, float32, as "chain|task|arm|split|cell"; where
-                  asked for, that of every right token, as "chain|task|base|split|cell|tokens"
+                  asked for, that of every right token, as "chain|task|base|split|cell|tokens";
+                  where several strings are right, that of each, as "...|cell|strings", and of what
+                  is left without the favourite, as "...|cell|redirected"
     steps.csv     where measured: probabilities of single steps, after right and corrupted prefixes
 
     read(folder)           -> [Run]
@@ -19,7 +21,7 @@ from dataclasses import dataclass, field, fields
 import numpy as np
 
 from cli import CommandError
-from measure import FELL, KS, bootstrap, exact_pass_at_k
+from measure import FELL, KS, bootstrap, exact_pass_at_k, total
 
 BASE = "base"   # the name of the arm that gains are measured from
 
@@ -64,6 +66,8 @@ class Run:
     tokens: dict = field(default_factory=dict)   # {split: {cell: the base's log p [n, tokens]}}
     steps: list = field(default_factory=list)    # [{column of steps.csv: value}]
     trips: str = ""                # the tripwires that the run's cell of the grid has tripped
+    strings: dict = field(default_factory=dict)     # {(arm, split): {cell: log masses [n, M]}}
+    redirected: dict = field(default_factory=dict)  # {(arm, split): {cell: log masses [n]}}
 
     @property
     def place(self):
@@ -113,6 +117,7 @@ class Run:
 RUN_COLUMNS = [f.name for f in fields(Run)][1:9]    # chain ... seed
 ARM_COLUMNS = [f.name for f in fields(Arm)][1:]   # method ... seconds; the name is "arm"
 KEY = ("chain", "task", "arm", "split", "cell")   # what tells rows apart
+EXTRAS = ("|tokens", "|strings", "|redirected")   # beside the masses of a row
 NUMBERS = ["prompts", "mass", "low", "high", *(f"p{k}" for k in KS[1:-1]), "p2^20", "fell",
            "base_mass"]
 COLUMNS = [*RUN_COLUMNS, *KEY[2:], *NUMBERS, *ARM_COLUMNS]
@@ -170,7 +175,7 @@ def read(folder):
                                    f"speaks of; {remedy}")
             cells = run.masses.setdefault((row["arm"], row["split"]), {})
             cells[row["cell"]] = masses.pop(key).astype(np.float64)
-        take_tokens(runs, masses)
+        take_extras(runs, masses)
     except CommandError:
         raise
     except (ValueError, TypeError, OverflowError) as error:
@@ -178,6 +183,9 @@ def read(folder):
     if masses:
         raise CommandError(f"{table}: has no row of {min(masses)}, which masses.npz has; {remedy}")
     for run in runs.values():
+        if not strings_add_up(run):
+            raise CommandError(f"{arrays}: the strings of {run.chain} do not add up to its masses; "
+                               f"{remedy}")
         if not is_whole(run):
             raise CommandError(f"{table}: lacks rows of {run.chain}: not every arm stands beside a "
                                f"base with the same prompts; {remedy}")
@@ -198,13 +206,28 @@ def is_whole(run):
     return bool(sizes) and all(sizes.get((BASE, split)) == its for (_, split), its in sizes.items())
 
 
-def take_tokens(runs, arrays):
-    """Move the tokens among these arrays {key: array} to the Runs that they are of."""
-    for key in [key for key in arrays if key.endswith("|tokens")]:
-        chain, task, _, split, cell, _ = key.split("|")
-        if (chain, task) in runs:
-            cells = runs[chain, task].tokens.setdefault(split, {})
-            cells[cell] = arrays.pop(key).astype(np.float64)
+def take_extras(runs, arrays):
+    """Move what stands beside the masses among these arrays {key: array} to the Runs that it is
+    of."""
+    for key in [key for key in arrays if key.endswith(EXTRAS)]:
+        chain, task, arm, split, cell, what = key.split("|")
+        run, place = runs.get((chain, task)), (arm, split)
+        if run is None or what != "tokens" and cell not in run.masses.get(place, {}):
+            continue   # of no row: it is left over
+        found = getattr(run, what).setdefault(split if what == "tokens" else place, {})
+        found[cell] = arrays.pop(key).astype(np.float64)
+
+
+def strings_add_up(run):
+    """Whether the log masses of single strings are of the same prompts as those of all of them, and
+    add up to these."""
+    return all(same_mass(total(strings), run.masses[place][cell])
+               for place, cells in run.strings.items() for cell, strings in cells.items())
+
+
+def same_mass(one, other):
+    """Whether two lists of log masses are of as many prompts, and of the same mean mass."""
+    return len(one) == len(other) and abs(np.exp(one).mean() - np.exp(other).mean()) < 1e-3
 
 
 def belongs(row, masses):
@@ -259,7 +282,7 @@ def read_masses(path, remedy):
     except Exception:  # np.load raises a dozen types for damaged or foreign files
         raise CommandError(f"{path}: is damaged, or no file of arrays; {remedy}") from None
     for key, values in masses.items():
-        ndim = 2 if key.endswith("|tokens") else 1
+        ndim = 2 if key.endswith(("|tokens", "|strings")) else 1
         floats = values.ndim == ndim and values.size and values.dtype.kind == "f"
         if not floats or not (values < 1e-3).all():   # of probabilities, and their rounding
             raise CommandError(f"{path}: its {key} is no list of log masses; {remedy}")
@@ -307,6 +330,11 @@ def write(folder, runs):
             for cell, values in cells.items():
                 key = "|".join((run.chain, run.task, arm, split, cell))
                 masses[key] = np.asarray(values, dtype=np.float32)
+                for what in ("strings", "redirected"):
+                    masses.pop(f"{key}|{what}", None)   # of a run that this one replaces
+                    its = getattr(run, what).get((arm, split), {})
+                    if cell in its:
+                        masses[f"{key}|{what}"] = np.asarray(its[cell], dtype=np.float32)
         for split, cells in run.tokens.items():
             for cell, log_p in cells.items():
                 key = "|".join((run.chain, run.task, BASE, split, cell, "tokens"))

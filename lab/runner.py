@@ -270,10 +270,16 @@ def runs_in(result, job):
             about = {column: job.about[column] for column in RUN_COLUMNS}
             runs[task] = Run(job.about["question"], **{**about, "task": task}, arms=dict(arms))
         cells = runs[task].masses.setdefault((row["model"], row["split"]), {})
-        log_mass = -math.inf if row["log_mass"] is None else row["log_mass"]
-        cells.setdefault(row["cell"], []).append(log_mass)
+        cells.setdefault(row["cell"], []).append(log_mass(row["log_mass"]))
+        place = row["model"], row["split"]
+        if "log_masses" in row:   # of a family with several right answers
+            cells = runs[task].strings.setdefault(place, {})
+            cells.setdefault(row["cell"], []).append(list(map(log_mass, row["log_masses"])))
+        if "redirected" in row:
+            cells = runs[task].redirected.setdefault(place, {})
+            cells.setdefault(row["cell"], []).append(log_mass(row["redirected"]))
     for run in runs.values():
-        for cells in run.masses.values():
+        for cells in (*run.masses.values(), *run.strings.values(), *run.redirected.values()):
             for cell in cells:
                 cells[cell] = np.array(cells[cell])
     for row in result.get("tokens", []):   # older evaluations have none
@@ -284,6 +290,11 @@ def runs_in(result, job):
         step = {**about, **row}
         runs[row["task"]].steps.append({column: step[column] for column in STEP_COLUMNS})
     return list(runs.values())
+
+
+def log_mass(number):
+    """A log mass as JSON has it: None for log 0."""
+    return -math.inf if number is None else number
 
 
 def name_of(path):

@@ -10,6 +10,8 @@ import math
 import numpy as np
 
 from lab.records import Arm, Run, mark_tripwires
+from measure import total
+from questions import lookahead
 from tasks import AXES, SPLITS, families
 from theory import blind, hyperbolic, logit, tilted
 
@@ -190,6 +192,59 @@ def taking_off(n=5, border=2.0, prompts=(8, 32, 128)):
     return found
 
 
+def four_ways(mass, share, seed, n=24):
+    """Log masses [n, 4] of four right answers with this mass together, of which the first has this
+    share and the others the rest, alike."""
+    prompts = np.random.default_rng(seed).standard_normal(n)
+    shares = np.log([share] + 3 * [(1 - share) / 3])
+    return shift(0.1 * prompts)(np.full(n, math.log(mass)))[:, None] + shares
+
+
+def varied(n=3, bias=0.5, redirected=None, base=(0.5, 0.6), **arms):
+    """n seeds of a base that prefers the first of four ways, and arms name=(mass, share of the
+    first); redirected: {arm: its mass when the favourite way is closed}, else of the other ways."""
+    found = []
+    for seed in range(n):
+        run = Run("variety", f"bias={bias}-seed{seed}", "route", "depth", 0.25, 0.2, 300,
+                  f"bias={bias}", seed)
+        for name, (mass, share) in {"base": base, **arms}.items():
+            run.arms[name] = Arm(name, "pretrain" if name == "base" else "grpo", rollouts=15360)
+            for cell in map(str, AXES["route"]["depth"]["id"]):
+                strings = four_ways(mass, share + 0.005 * seed, seed)
+                left = np.log((redirected or {}).get(name, mass * (1 - share)))
+                run.strings.setdefault((name, "id"), {})[cell] = strings
+                run.masses.setdefault((name, "id"), {})[cell] = total(strings)
+                run.redirected.setdefault((name, "id"), {})[cell] = np.full(24, left)
+        found.append(run)
+    return found
+
+
+def seeing(n=3, prompts=8, base=0.0, deeper=None, **arms):
+    """n seeds of a base with this sight, as questions/lookahead.py measures it, and arms name=sight
+    trained on id, which are as good on the other splits or, if given, have the sight `deeper`."""
+    found = []
+    for seed in range(n):
+        run = Run("lookahead", f"walker-seed{seed}", "route", "lookahead", 0.25, 0.0, 2000,
+                  "walker", seed)
+        run.arms["base"] = Arm("base", "pretrain")
+        for name in arms:
+            kl = "k1_reward" if name == "k1" else "none"
+            run.arms[name] = Arm(name, "sft" if name == "sft" else "grpo", "id", kl=kl, steps=60,
+                                 group_size=16, prompts_per_step=32, init="base")
+        for split, cell in lookahead.PLACES:
+            chances = lookahead.chances_at(cell, prompts)
+            guess = chances.prod(2).sum(1)
+            run.tokens.setdefault(split, {})[str(cell)] = np.zeros((prompts, 3 * cell.depth + 1))
+            run.tokens[split][str(cell)][:, 2:-4:3] = np.log(chances[:, 0])
+            for name, sight in {"base": base, **arms}.items():
+                if deeper is not None and split != "id" and name != "base":
+                    sight = deeper
+                mass = guess + (sight - 0.01 * seed) * (1 - guess)
+                run.masses.setdefault((name, split), {})[str(cell)] = np.log(mass)
+        found.append(run)
+    return found
+
+
 def whole_study(lift=1.0, n=2):
     """{question that owns the runs: runs}: something of every part."""
     grpo = on_splits(shift(lift))
@@ -229,4 +284,9 @@ def whole_study(lift=1.0, n=2):
         "positions": seeds(*grpo, n=n, overlap=0.1, question="positions") + nope,
         "exposure": seeds(grpo[1], n=n, axis="tokens", question="exposure"),
         "critical_mass": critical(n), "takeoff": taking_off(n),
+        "variety": [run for bias, share in ((0.5, 0.625), (0.9, 0.925))
+                    for run in varied(n, bias, base=(0.5, share), grpo=(0.9, (1 + share) / 2),
+                                      long=(0.95, 0.98), back=(0.9, share), passk=(0.9, share),
+                                      **{"long-k1": (0.9, share)})],
+        "lookahead": seeing(n, **{"grpo-id-long": 0.1, "k1": 0.1, "sft": 0.8}),
         "domains": two_tasks}
