@@ -12,9 +12,9 @@ Rule, fixed 2026-11-21, before its runs; seeds 3 to 5. Reach: a cell counts only
 exact pass@1024 on edge is below 0.9. In those, every RL method's exact pass@k on edge, k = 1024 and
 2^20, minus the base's, and minus its control's: supported if one comparison has a mean above +2
 points and a p-value (one-sided) below 0.05 after Holm's correction for all of the table; refuted if
-every interval lies below +2 points. Judged again without the methods that aim elsewhere: passk (to cover
-a prompt, not to be right), w_reinforce and ngrpo (what is wrong, first), unlikely (rare answers),
-format_length (never looks at the answer), and ton (learns when to skip).
+every interval lies below +2 points. Judged again without the methods that aim elsewhere: passk (to
+cover a prompt, not to be right), w_reinforce and ngrpo (what is wrong, first), unlikely (rare
+answers), format_length (never looks at the answer), and ton (learns when to skip).
 Difference: mass on id; seeds share their base, so the labels of the methods are permuted within a
 seed (2000 times); a cell supports if p < 0.05 and the methods' means spread (std) more than a
 method's seeds do, refutes if p > 0.05 and they spread less; the verdict is what all cells that

@@ -23,12 +23,29 @@ def right_at_their_place(completions, solutions, step_ends):
     return torch.stack([step.all(1) for step in same.split(lengths, dim=1)], dim=1)
 
 
+def nearest(completions, accepted):
+    """[R, S]: of the accepted solutions [R, M, S] the one with which each of completions [R, N] has
+    most symbols in common, place by place; the first of several such.
+
+    >>> accepted = torch.tensor([[[4, 5, 6], [4, 7, 8]]])
+    >>> nearest(torch.tensor([[4, 7, 8, 1]]), accepted), nearest(torch.tensor([[4, 5]]), accepted)
+    (tensor([[4, 7, 8]]), tensor([[4, 5, 6]]))
+    """
+    N = min(completions.shape[1], accepted.shape[2])
+    same = (completions[:, None, :N] == accepted[..., :N]).sum(2)             # [R, M]
+    return accepted[torch.arange(len(accepted)), same.argmax(1)]
+
+
+def meant(group):
+    """[R, S]: the accepted solution that each completion is nearest to."""
+    accepted = TASKS[group.task].accepted(group.prompts).repeat(group.size, axis=0)
+    return nearest(group.completions, torch.from_numpy(accepted).to(group.tokens.device))
+
+
 def steps_right(group):
     """[P, G, d] float: 1 for each step that is right at its place."""
-    solutions = TASKS[group.task].solutions(group.prompts).repeat(group.size, axis=0)
-    solutions = torch.from_numpy(solutions).to(group.tokens.device)
     step_ends = TASKS[group.task].layout(group.prompts)[0]
-    right = right_at_their_place(group.completions, solutions, step_ends)
+    right = right_at_their_place(group.completions, meant(group), step_ends)
     return right.float().unflatten(0, (len(group.prompts), -1))
 
 

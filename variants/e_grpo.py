@@ -61,9 +61,11 @@ class EGRPO(GRPO):
     def rewards(self, group):
         task, outcome = TASKS[group.task], super().rewards(group)
         step_ends, _, width = task.layout(group.prompts)
-        solutions = torch.from_numpy(task.solutions(group.prompts)).to(self.device)
-        entities = solutions.unfold(1, width, 1)[:, choices(step_ends, width)]
-        match = match_rate(group.completions.view(*outcome.shape, -1), entities)
+        accepted = torch.from_numpy(task.accepted(group.prompts)).to(self.device)
+        entities = accepted.unfold(2, width, 1)[:, :, choices(step_ends, width)]
+        completions = group.completions.view(*outcome.shape, -1)
+        match = torch.stack([match_rate(completions, of_one) for of_one in entities.unbind(1)])
+        match = match.amax(0)    # of the solution that it mentions most of
         return entity_rewards(match, outcome, self.alpha) * self.ended(group).view_as(outcome)
 
     def ended(self, group):

@@ -7,9 +7,10 @@
 
 An inspired core. In the paper a generative model is trained to repair solutions with few edits, and
 its doubt of a token is the blame. Here one string is right: the repair is the gold solution;
-what is lost is a repair that keeps another way to the end. After an error every later state counts
-as wrong, though it may follow from what stands before it. Edits are replacements, place by place:
-solutions of a prompt have one length (the release aligns by Levenshtein's distance).
+what is lost is a repair that keeps another way to the end (on route, where several are right, the
+repair is the first of them). After an error every later state counts as wrong, though it may follow
+from what stands before it. Edits are replacements, place by place: solutions of a prompt have one
+length (the release aligns by Levenshtein's distance).
 
 Gold is shown for every prompt with a wrong completion, and counted. Half of the loss is fine-tuning
 on it, so the control is `--method sft --budget-gold` with as many tokens; --imitate 0 is told where

@@ -29,6 +29,7 @@ from cli import knob
 from grpo import GRPO
 from model import log_softmax
 from tasks import EOS, REWARDS, SEP, TASKS
+from variants._steps import meant
 
 
 def soft_rewards(completions, solutions, d):
@@ -86,10 +87,8 @@ class TWGRPO(GRPO):
     def rewards(self, group):
         if self.reward != "soft":
             return super().rewards(group)
-        solutions = TASKS[group.task].solutions(group.prompts).repeat(group.size, axis=0)
         d = len(TASKS[group.task].layout(group.prompts)[0])
-        solutions = torch.from_numpy(solutions).to(self.device)
-        return soft_rewards(group.completions, solutions, d).view(len(group.prompts), -1)
+        return soft_rewards(group.completions, meant(group), d).view(len(group.prompts), -1)
 
     def advantages(self, group):
         """[R, N]"""
