@@ -200,7 +200,7 @@ def test_nothing_measured_is_a_page_without_a_verdict(tmp_path):
     assert not any(seeds_ or numbers for _, seeds_, numbers in found.values())
 
 
-# -------------------------------------------------------------------------- the guide to the methods
+# ---------------------------------------------------------------------- the guide to the methods
 
 def test_the_committed_guide_is_what_the_files_and_the_numbers_give():
     """A reader's own method may be missing: what has a row must be as it would be written now."""
