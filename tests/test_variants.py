@@ -1223,6 +1223,34 @@ def test_a_base_that_was_never_told_answers_is_refused(name, make, monkeypatch):
     make(name, unprepared=False)
 
 
+@pytest.mark.parametrize("data", ["gold", "own"])
+def test_alternate_imitates_and_reinforces_in_turns(data, make):
+    method = make("alternate", rewarded_with_one_hit, prompts_per_step=3, sft_steps=1, rl_steps=2,
+                  rounds=2, data=data)
+    optimizer, stages, spent = sgd(method), [], []
+    for _ in range(7):
+        (group,), numbers = method.step(optimizer)
+        stages.append(numbers["tuning"])
+        spent.append((method.rollouts, method.gold_tokens))
+        imitated = (group.advantages >= 0).all()   # RL blames four of five
+        assert imitated == bool(numbers["tuning"])
+    assert stages == [1, 0, 0, 1, 0, 0, 0]
+    if data == "gold":
+        assert spent[0] == (0, 45) and spent[2] == (30, 45) and spent[-1] == (75, 90)
+    else:
+        assert spent[-1] == (7 * 15, 0)
+
+
+def test_rlsp_pays_for_length_only_where_it_reinforces(make):
+    method = make("rlsp", reward="trace", sft_steps=1, explore=2.0)
+    gold, = method.experience(4)
+    assert (gold.rewards == 1).all() and gold.size == 1
+    method.steps_done = 1
+    group, = method.experience(4)
+    lengths = group.mask.sum(1).view(4, 5)
+    assert close(group.rewards, -2 / lengths) and len(lengths.unique()) > 1
+
+
 # -------------------------------------------------- what a setting takes away leaves another method
 
 @pytest.mark.parametrize("name,settings,other,others", [
