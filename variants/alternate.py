@@ -11,9 +11,9 @@ one vote per prompt as in rft.py. Each recipe is one command, its control too:
                                 RL has found so far
 
 Longer than most, for it is two methods in turn. An inspired core: the papers' data are long
-thoughts of stronger models; VLAA-Thinking's claim, that imitated thoughts keep RL from finding better
-ones, needs such thoughts, and with one accepted solution a prompt none are worse. Controls: `sft`
-at equal gold, `grpo`.
+thoughts of stronger models; VLAA-Thinking's claim, that imitated thoughts keep RL from finding
+better ones, needs such thoughts, and with one accepted solution a prompt none are worse.
+Controls: `sft` at equal gold, `grpo`.
 Information used: the outcome, and with --data gold a gold solution of each prompt imitated.
 Checked against: the abstracts and notes.
 
