@@ -229,10 +229,10 @@ def test_refine_tells_the_answer_first_and_changes_nothing_else(name):
 
 def test_refine_asks_for_a_context_that_holds_an_attempt_and_an_answer(tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
-        pretrain.main(["--refine", "0.3", "--context", "40", "--out", str(tmp_path / "x.pt")])
+        pretrain.main(["--refine", "0.3", "--context", "43", "--out", str(tmp_path / "x.pt")])
     error = capsys.readouterr().err
     assert stop.value.code == 2 and error.count("\n") == 1 and "--refine 0.3: " in error
-    assert "has 44 tokens; --context 40 is too short" in error
+    assert "has 44 tokens; --context 43 is too short" in error
 
 
 @pytest.mark.parametrize("share", [0.0, 0.2, 0.9, 1.0])

@@ -1245,6 +1245,24 @@ def test_a_base_that_was_never_told_answers_is_refused(name, make, monkeypatch):
     make(name, unprepared=False)
 
 
+@pytest.mark.parametrize("data", ["gold", "own"])
+def test_alternate_imitates_and_reinforces_in_turns(data, make):
+    method = make("alternate", prompts_per_step=3, sft_steps=1, rl_steps=2, rounds=2, data=data)
+    method.rewards = lambda group: torch.eye(5)[0].repeat(3, 1)[:, :group.size]   # one hit
+    optimizer, stages, spent = sgd(method), [], []
+    for _ in range(7):
+        (group,), numbers = method.step(optimizer)
+        stages.append(numbers["tuning"])
+        spent.append((method.rollouts, method.gold_tokens))
+        imitated = (group.advantages >= 0).all()   # RL blames four of five
+        assert imitated == bool(numbers["tuning"])
+    assert stages == [1, 0, 0, 1, 0, 0, 0]
+    if data == "gold":
+        assert spent[0] == (0, 45) and spent[2] == (30, 45) and spent[-1] == (75, 90)
+    else:
+        assert spent[-1] == (7 * 15, 0)
+
+
 # -------------------------------------------------- what a setting takes away leaves another method
 
 @pytest.mark.parametrize("name,settings,other,others", [
