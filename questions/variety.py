@@ -59,7 +59,7 @@ FEWER, FAR, LESS, POINTS = 0.1, 0.1, 0.05, 0.02   # bits, total variation, mass,
 TRIES = (1, 4, 16, 64)
 CALLED = {"base": "base", "grpo-early": "GRPO, the first quarter", "grpo": "GRPO",
           "long": "GRPO to its end", "k1": "GRPO, KL in the reward", "k3": "GRPO, KL as a loss",
-          "long-k1": "GRPO to its end, KL in the reward", "back": "... after GRPO to its end",
+          "long-k1": "KL in the reward, to its end", "back": "the same after GRPO's end",
           "passk": "pass@k training", "unlikely": "Rewarding the Unlikely",
           "w_reinforce": "W-REINFORCE", "xrpo": "XRPO", "ngrpo": "NGRPO", "hicra": "HICRA",
           "sft": "shown solutions (SFT)", "distill": "distillation"}
@@ -279,18 +279,18 @@ def figure(runs):
     arms = [arm for arm in CALLED if any(arm in r.arms for rs in biased.values() for r in rs)]
     fig, axes = draw.panels(1, 2, 0.6 + 0.26 * len(arms), sharey=True)
     rows = -np.arange(len(arms))
-    looks = (draw.ORANGE, "o"), (draw.BLUE, "s")
-    for (bias, these), (color, mark) in zip(biased.items(), looks * len(biased)):
-        share = bias.partition("=")[2]
+    looks = (draw.ORANGE, "o", 0.12), (draw.BLUE, "s", -0.12)
+    for (bias, these), (color, mark, up) in zip(biased.items(), looks):
+        label = f"demonstrations: {bias.partition('=')[2]} the same way"
         for ax, value in zip(axes[0], (bits, lambda r, arm: r.reach(arm, "id"))):
-            points = [by_seed(these, lambda r: value(r, arm)) for arm in arms]
-            there = [(y, *draw.interval(v)) for y, v in zip(rows, points) if v]
-            y, mean, down, up = zip(*there)
-            ax.errorbar(mean, y, xerr=[down, up], color=color, marker=mark, ms=5, capsize=2,
-                        ls="", label=f"demonstrations: {share} the same way")
+            found = [by_seed(these, lambda r: value(r, arm)) for arm in arms]
+            points = [(y + up, *draw.interval(v)) for y, v in zip(rows, found) if v]
+            y, mean, *error = zip(*points)
+            ax.errorbar(mean, y, xerr=error, color=color, marker=mark, ms=4, capsize=2, ls="",
+                        label=label)
             ax.axvline(mean[0], color=color, lw=0.8, ls=":")
-    axes[0, 0].set(title="variety of right answers, in bits (dotted: the base)", yticks=rows,
-                   ylim=(rows[-1] - 0.5, 0.5))
+    axes[0, 0].set(title="variety of right answers, bits (dotted: the base)", yticks=rows,
+                   ylim=(rows[-1] - 0.5, 0.5), xlim=(0, 2.02))
     axes[0, 0].set_yticklabels([CALLED[arm] for arm in arms])
     axes[0, 1].set(title="probability of a right answer", xlim=(0, 1.02))
     axes[0, 1].legend(fontsize=7)
