@@ -152,9 +152,9 @@ def choices(runs):
         these = [run for run in runs if str(cell) in run.tokens.get(split, {})]
         for hop in range(cell.depth - 1 if these else 0):
             base = by_seed(these, lambda r: at_choice(r.tokens[split][str(cell)], hop))
-            alike = by_seed(these, lambda r: chances_at(
-                cell, len(r.masses["base", split][str(cell)]))[:, 0, hop].mean())
-            table.append([str(cell), str(hop + 1), pm(base, "p"), pm(alike, "p")])
+            n = len(these[0].masses["base", split][str(cell)])
+            alike = chances_at(cell, n)[:, 0, hop].mean()
+            table.append([str(cell), str(hop + 1), pm(base, ".3f"), f"{alike:.3f}"])
     return table
 
 
@@ -168,8 +168,7 @@ def teaches(runs):
     if not seen:
         return Verdict(TAUGHT, "not run")
     table = [["mass at", *(f"depth {cell.depth}" for _, cell in PLACES)],
-             ["a guess", *(pm(by_seed(runs, lambda r: guess_at(r, *place)), "p")
-                           for place in PLACES)]]
+             ["a guess", *(f"{guess_at(runs[0], *place):.3f}" for place in PLACES)]]
     for arm, label in CALLED.items():
         table.append([label, *(pm(by_seed(runs, lambda r: mass_at(r, arm, *place)), "p")
                                for place in PLACES)])
@@ -262,8 +261,8 @@ def figure(runs):
     for arm, look in looks.items():
         values = [by_seed(runs, lambda r: mass_at(r, arm, *place)) for place in PLACES]
         draw.bars(ax, depths, values, look, limits=(0, 1))
-    alike = [np.mean(by_seed(runs, lambda r: guess_at(r, *place))) for place in PLACES]
-    ax.plot(depths, alike, color=draw.GREY, lw=6, alpha=0.4, label="a guess at every fork")
+    ax.plot(depths, [guess_at(runs[0], *place) for place in PLACES], color=draw.GREY, lw=6,
+            alpha=0.4, label="a guess at every fork")
     ax.set(xlabel="depth of the graph (each with two dead ends)", xticks=depths,
            ylabel="probability of a right answer", ylim=(-0.03, 1.03))
     ax.legend(fontsize=7)
