@@ -147,9 +147,11 @@ def test_one_bias_is_enough_for_a_method_to_keep_variety_and_not_for_grpo_to_nar
     assert word(variety, variety.NARROWS, runs) == "refuted"
 
 
-@pytest.mark.parametrize("left, expected", [(0.02, "supported"), (0.2, "refuted")])
+@pytest.mark.parametrize("left, expected", [(0.02, "supported"), (0.12, "supported"),
+                                            (0.2, "refuted")])
 def test_a_closed_way_costs_where_pass_at_some_k_falls(left, expected):
-    """0.02 is less than the base's 0.2; 0.2 is as much, and no loss at any k."""
+    """0.02 is less than the base's 0.2; of 0.12 nothing is left to see at k = 64; 0.2 is as much,
+    and no loss at any k."""
     runs = at_both(grpo=(0.9, 0.9), redirected={"base": 0.2, "grpo": left})
     assert word(variety, variety.COSTS, runs) == expected
 
