@@ -228,7 +228,10 @@ def against_gold(ax, runs):
         arms = [hinted(method, until) for until in UNTIL]
         draw.bars(ax, [mean_gold(runs, arm) for arm in arms], masses(arms),
                   draw.Look(draw.BLUE, mark, "", label), limits=(0, 1))
-    ax.set(xscale="log", xlabel="tokens of gold shown", ylim=(-0.03, 1.03))
+    ticks = [gold[0], 10 * gold[0], 100 * gold[0]]
+    ax.set(xscale="log", xlabel="tokens of gold shown", ylim=(-0.03, 1.03), xticks=ticks,
+           xticklabels=[f"{tick:,}" for tick in ticks])
+    ax.minorticks_off()
     ax.legend(fontsize=7)
 
 

@@ -39,10 +39,12 @@ PARTIAL = "Each partial reward beside GRPO with the same reward"
 PLACES = (("arithmetic", "depth"), ("arithmetic", "length"))
 CREDIT = ("arithmetic", "depth")   # where partial credit is tried, and answers are told
 BUDGETS = (500, 2000, 8000)      # tokens of gold
-HINTS = {"acnchor": "ACNCHOR", "ghpo": "GHPO", "guide": "Guide-GRPO", "nurl": "NuRL",
-         "rgr": "RGR-GRPO", "rlmec": "RLMEC", "scaf": "Scaf-GRPO", "start": "START"}
-TOLD = {"critique": "Critique-GRPO", "expo": "ExPO"}   # these need a base that was told answers
-LABELS = {"sft": "fine-tuning on gold", **HINTS, **TOLD}
+WHOLE = {"acnchor": "ACNCHOR", "rlmec": "RLMEC"}       # these show whole solutions,
+BEGINNINGS = {"ghpo": "GHPO", "guide": "Guide-GRPO", "nurl": "NuRL", "rgr": "RGR-GRPO",
+              "scaf": "Scaf-GRPO", "start": "START"}   # these how one begins,
+TOLD = {"critique": "Critique-GRPO", "expo": "ExPO"}   # these the answer, to a base that knows that
+METHODS = {**WHOLE, **BEGINNINGS, **TOLD}
+LABELS = {"sft": "fine-tuning on gold", **METHODS}
 SFT = ["--lr", "1e-3", "--epochs", "4"]
 REACHED = 0.9                    # of the edge by pass@1024: no more is to be had
 FURTHER = 0.1                    # decades of pass@1024
@@ -69,7 +71,7 @@ def jobs(args):
     for seed in seeds(args):
         for task, axis in PLACES:
             base = pretraining(args, seed, task, axis, steps=enough(args, task, axis))
-            arms = shown(args, base, ("sft", *HINTS))
+            arms = shown(args, base, ["sft", *sorted({**WHOLE, **BEGINNINGS})])
             if (task, axis) == CREDIT:
                 arms += [credited(args, base, name, flags) for name, flags in CONTROLS.items()]
                 arms += [credited(args, base, method, [method, *flags])
@@ -77,7 +79,7 @@ def jobs(args):
             found += chain(args, base, [*arms, oracle(args, base)], ["--cold"])
         told = pretraining(args, seed, *CREDIT, steps=enough(args, *CREDIT), setting="told=0.3",
                            flags=["--refine", "0.3"])
-        found += chain(args, told, shown(args, told, ("sft", *TOLD)), ["--cold"])
+        found += chain(args, told, shown(args, told, ["sft", *TOLD]), ["--cold"])
     return found
 
 
@@ -120,10 +122,13 @@ def bases(runs):
     return group(runs, lambda run: f"{run.place}, answers told" if run.setting else run.place)
 
 
+def at_least(value):
+    return max(value, LEAST)   # a nan stays one
+
+
 def reach(run, arm):
     """log10 of the mean exact pass@1024 on edge; nan if there is no such arm."""
-    value = run.reach(arm, "edge", 1024)
-    return value if math.isnan(value) else math.log10(max(value, LEAST))
+    return math.log10(at_least(run.reach(arm, "edge", 1024)))
 
 
 def beyond(runs, arm, other):
@@ -132,16 +137,18 @@ def beyond(runs, arm, other):
 
 
 def comparisons(runs):
-    """{(cell, budget, method): [more reach than sft, a number per seed]}, where sft leaves room."""
+    """{(where, budget, method): [more reach than sft, a number per seed]}, where sft leaves room."""
     found = {}
-    for cell, these in bases(runs).items():
+    for where, these in bases(runs).items():
         for budget in BUDGETS:
             control = gold_arm("sft", budget)
-            left = by_seed(these, lambda run: run.reach(control, "edge", 1024))
-            for method in (*HINTS, *TOLD) if left and np.mean(left) < REACHED else ():
+            reached = by_seed(these, lambda run: run.reach(control, "edge", 1024))
+            if not reached or np.mean(reached) >= REACHED:
+                continue
+            for method in METHODS:
                 values = beyond(these, gold_arm(method, budget), control)
                 if values:
-                    found[cell, budget, method] = values
+                    found[where, budget, method] = values
     return found
 
 
@@ -177,16 +184,16 @@ def further(runs):
     table = [["where", "gold", "method", "decades of pass@1024 beyond sft", "p (Holm)",
               "above +0.1?"]]
     for key, values in found.items():
-        cell, budget, method = key
-        table.append([cell, f"{budget:,}", LABELS[method], pm(values, "+.2f"), f"{p[key]:.3f}",
+        where, budget, method = key
+        table.append([where, f"{budget:,}", LABELS[method], pm(values, "+.2f"), f"{p[key]:.3f}",
                       words[key]])
     return Verdict(CLAIM, word, numbers, table, n_seeds(runs),
                    "Where sft has reached 0.9 already, nothing is compared.")
 
 
 def about(key):
-    cell, budget, method = key
-    return f"{LABELS[method]}, {cell}, {budget:,} tokens"
+    where, budget, method = key
+    return f"{LABELS[method]}, {where}, {budget:,} tokens"
 
 
 # -------------------------------------------------------------------------------------- the tables
@@ -206,17 +213,15 @@ def spent(runs, arm, what):
 def gold_table(runs):
     table = [["where", "method", "budget", "gold", "rollouts", "pass@1", "pass@1024",
               "pass@2^20"]]
-    for cell, these in bases(runs).items():
-        arms = [("base", "base", ""), ("oracle", "oracle", "")]
-        arms += [(label, gold_arm(method, budget), f"{budget:,}")
-                 for method, label in LABELS.items() for budget in BUDGETS]
-        for label, arm, budget in arms:
-            there = [run for run in these if run.has(arm, split="edge")]
-            if there:
-                table.append([cell, label, budget, spent(there, arm, "gold"),
-                              spent(there, arm, "rollouts"), *passes(there, arm)])
-    if not comparisons(runs):
+    paid = [(label, gold_arm(method, budget), f"{budget:,}")
+            for method, label in LABELS.items() for budget in BUDGETS]
+    if not any(arm in run.arms for run in runs for _, arm, _ in paid):
         return Verdict(GOLD, "not run")
+    for where, these in bases(runs).items():
+        for label, arm, budget in [("base", "base", ""), ("oracle", "oracle", ""), *paid]:
+            if any(run.has(arm, split="edge") for run in these):
+                table.append([where, label, budget, spent(these, arm, "gold"),
+                              spent(these, arm, "rollouts"), *passes(these, arm)])
     return Verdict(GOLD, "a table", f"{len(table) - 1} rows", table, n_seeds(runs),
                    "Exact pass@k on edge, ± over seeds. A run ends with the step in which its "
                    "budget is spent; one that has shown less has ended by --steps.")
@@ -226,16 +231,16 @@ def partial_table(runs):
     table = [["where", "method", "GRPO with its reward", "pass@1", "pass@1024", "pass@2^20",
               "its control's pass@1024", "decades beyond it", "rollouts"]]
     more = {}
-    for cell, these in bases(runs).items():
+    for where, these in bases(runs).items():
         for name in ("trace", "answer", "process"):   # the rewards as they are
             if any(run.has(credit_arm(name), split="edge") for run in these):
-                table.append([cell, f"GRPO, --reward {name}", "", *passes(these, credit_arm(name)),
+                table.append([where, f"GRPO, --reward {name}", "", *passes(these, credit_arm(name)),
                               "", "", spent(these, credit_arm(name), "rollouts")])
         for method, (_, control) in CREDITED.items():
             values = beyond(these, credit_arm(method), credit_arm(control))
             if values:
-                more[cell, method] = values
-                table.append([cell, method, " ".join(CONTROLS[control]),
+                more[where, method] = values
+                table.append([where, method, " ".join(CONTROLS[control]),
                               *passes(these, credit_arm(method)),
                               passes(these, credit_arm(control))[1], pm(values, "+.2f"),
                               spent(these, credit_arm(method), "rollouts")])
@@ -252,41 +257,53 @@ def partial_table(runs):
 # -------------------------------------------------------------------------------------- the picture
 
 def figure(runs):
-    """pass@k against the gold that was shown: a row for each cell, a column for each k."""
+    """pass@k against the gold that was shown: a row for each kind of base, a column for each k."""
     runs = [run for run in runs if run.reach("base", "edge", 1024) < REACHED]
-    if not comparisons(runs):
+    if gold_table(runs).verdict == "not run":
         return None
     there = bases(runs)
-    fig, axes = draw.panels(len(there), len(TRIES), 2.3, sharex=True)
-    for row, (cell, these) in zip(axes, there.items()):
+    fig, axes = draw.panels(len(there), len(TRIES), 2.0, sharex=True, sharey=True)
+    named = {}   # {label: what stands for it in the legend}
+    for row, (where, these) in zip(axes, there.items()):
         for ax, k in zip(row, TRIES):
             curves(ax, these, k)
-        row[0].set_ylabel(cell)
+            handles, labels = ax.get_legend_handles_labels()
+            named.update(zip(labels, handles))
+        row[0].set_ylabel(where.replace(", ", ",\n"))
     for ax, title in zip(axes[0], ("1 try", "1,024 tries", "a million tries")):
         ax.set_title(f"solved in {title}")
     for ax in axes[-1]:
         ax.set_xlabel("tokens of gold shown")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=8)
-    fig.suptitle("What a token of gold buys: plain fine-tuning on it, and methods with hints")
+    fig.legend(named.values(), named, loc="outside lower center", ncols=5, fontsize=8)
+    fig.suptitle("What gold buys on edge: fine-tuning on it, and methods with hints")
     return fig
 
 
+def looks():
+    """{method: its Look}: the colour says what it is shown, the marker which one it is."""
+    found = {"sft": draw.Look(draw.ORANGE, "^", "-", LABELS["sft"])}
+    for methods, color in ((BEGINNINGS, draw.BLUE), (WHOLE, draw.GREEN), (TOLD, draw.PURPLE)):
+        for method, mark in zip(methods, ("o", "s", "D", "v", "P", "X")):
+            found[method] = draw.Look(color, mark, "-", LABELS[method])
+    return found
+
+
 def curves(ax, runs, k):
-    """One cell and k: a curve for sft and for each method with hints; base and oracle as lines."""
-    colors = (draw.BLUE, draw.GREEN, draw.PURPLE, draw.GREY) * 2
-    looks = {method: draw.Look(color, mark, "-", label) for (method, label), color, mark
-             in zip(HINTS.items(), colors, draw.MARKS)}
-    looks["sft"] = draw.Look(draw.ORANGE, "^", "-", "fine-tuning on gold")
-    for method, look in looks.items():
-        values = [by_seed(runs, lambda run: run.reach(gold_arm(method, budget), "edge", k))
-                  for budget in BUDGETS]
-        wide = {"lw": 2.5, "zorder": 5, "size": 7} if method == "sft" else {"lw": 1.0}
+    """One kind of base and k: a curve for sft and for each method with hints; base and oracle as
+    lines."""
+    for method, look in looks().items():
+        values = [reached(runs, gold_arm(method, budget), k) for budget in BUDGETS]
+        wide = {"lw": 3, "zorder": 5, "size": 7} if method == "sft" else {"lw": 1}
         draw.bars(ax, BUDGETS, values, look, limits=(LEAST, 1), **wide)
     for arm, line in (("base", ":"), ("oracle", "--")):
-        values = by_seed(runs, lambda run: max(run.reach(arm, "edge", k), LEAST))
+        values = reached(runs, arm, k)
         if values:
             ax.axhline(over_seeds(values)[0], color=draw.BLACK, ls=line, lw=1, label=arm)
     ax.set(xscale="log", yscale="log", ylim=(1e-6, 1.6), xticks=BUDGETS,
            xticklabels=[f"{budget:,}" for budget in BUDGETS])
     ax.minorticks_off()
+
+
+def reached(runs, arm, k):
+    """[pass@k on edge, a number per seed]"""
+    return by_seed(runs, lambda run: at_least(run.reach(arm, "edge", k)))

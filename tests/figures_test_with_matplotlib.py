@@ -87,3 +87,9 @@ def test_a_whole_study_becomes_a_page_with_its_figures(tmp_path):
     drawn = {path.stem for path in tmp_path.glob("*/*.png")}
     assert drawn == set(report.in_order(questions)) - NONE_OF_ITS_OWN
     assert all(page.count(f"]({name}/{name}.png)") == 1 for name in drawn)
+
+
+def test_the_picture_of_gold_names_every_method_once():
+    figure = questions.load("gold").figure(whole_study()["gold"])
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert sorted(labels) == ["ExPO", "Guide-GRPO", "base", "fine-tuning on gold", "oracle"]

@@ -245,6 +245,55 @@ def seeing(n=3, prompts=8, base=0.0, deeper=None, **arms):
     return found
 
 
+BOUGHT = (1e-5, 1e-4, 1e-3)   # sft's mass on edge at each budget of gold: pass@1024 0.01 to 0.64
+
+
+def shown_gold(n=5, sft=BOUGHT, spread=0.01, base=1e-8, setting="", **others):
+    """n seeds of bases, sft, and other methods with these masses at the budgets of gold; what the
+    others have differs between seeds, by so many decades from one to the next."""
+    found = []
+    for seed in range(n):
+        arms = [oracle(to(0.95))]
+        for method, masses in {"sft": sft, **others}.items():
+            luck = 1.0 if method == "sft" else 10 ** (spread * (seed - (n - 1) / 2))
+            arms += [tuned(f"{method}-gold{budget}", to(min(1.0, mass * luck)), method=method,
+                           gold=budget + 7, rollouts=100 * budget, init="base")
+                     for budget, mass in zip((500, 2000, 8000), masses)]
+        found.append(run_of(seed, *arms, base=(0.5, base, base), spread=0.0, setting=setting,
+                            question="gold"))
+    return found
+
+
+def credited(masses, n=5):
+    """n seeds of arms with partial credit, and their controls, which have these masses on edge."""
+    return [run_of(seed, *(tuned(f"credit-{name}", to(mass * 1.01 ** seed), rollouts=30720)
+                           for name, mass in masses.items()),
+                   base=(0.5, 1e-8, 1e-8), question="gold") for seed in range(n)]
+
+
+LED_TO = {"arithmetic": (1e-7, 1e-5, 3e-4, 3e-3, 3e-2), "graph": (1e-9, 1e-6, 1e-4, 1e-2, 0.1)}
+SHOWN = {"arithmetic": (0, 160, 640, 1280, 2560), "graph": (0, 13, 26, 52, 104)}   # tokens of gold
+
+
+def climbing(n=5, border=2.0, masses=LED_TO, after=0.9):
+    """n seeds of warm starts with these masses, by no gold and more and more, from which GRPO gets
+    to `after` where it can expect `border` right samples; and a method whose hints end, or not."""
+    found = []
+    for task, amounts in SHOWN.items():
+        for seed in range(n):
+            arms, luck = [], 2 ** (seed / 2)   # seeds differ
+            for amount, mass in zip(amounts, masses[task]):
+                end = after if mass * luck * 16 * 32 * 60 > border else mass * luck
+                arms += [tuned(f"warm{amount}", to(mass * luck), method="sft", gold=amount),
+                         tuned(f"climb{amount}", to(end), steps=60, group_size=16,
+                               prompts_per_step=32, rollouts=30720)]
+            arms += [tuned(f"guide-until{until:g}", to(end), method="guide", gold=4000)
+                     for until, end in ((0.02, 0.3), (1, 0.6))]
+            found.append(run_of(seed, *arms[1:], task=task, spread=0.0, question="after_takeoff",
+                                base=(0.5, masses[task][0] * luck, 1e-9)))
+    return found
+
+
 def whole_study(lift=1.0, n=2):
     """{question that owns the runs: runs}: something of every part."""
     grpo = on_splits(shift(lift))
@@ -283,6 +332,8 @@ def whole_study(lift=1.0, n=2):
                           question="balanced"),
         "positions": seeds(*grpo, n=n, overlap=0.1, question="positions") + nope,
         "exposure": seeds(grpo[1], n=n, axis="tokens", question="exposure"),
+        "gold": shown_gold(n, guide=BOUGHT) + shown_gold(n, expo=BOUGHT, setting="told=0.3"),
+        "after_takeoff": climbing(n),
         "critical_mass": critical(n), "takeoff": taking_off(n),
         "variety": [run for bias, share in ((0.5, 0.625), (0.9, 0.925))
                     for run in varied(n, bias, base=(0.5, share), grpo=(0.9, (1 + share) / 2),
