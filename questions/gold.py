@@ -137,7 +137,7 @@ def beyond(runs, arm, other):
 
 
 def comparisons(runs):
-    """{(where, budget, method): [more reach than sft, a number per seed]}, where sft leaves room."""
+    """{(where, budget, method): [more reach than sft, one per seed]}, where sft leaves room."""
     found = {}
     for where, these in bases(runs).items():
         for budget in BUDGETS:

@@ -267,13 +267,6 @@ def test_the_seed_is_the_runs_randomness(run):
 
 # -------------------------------------------------------------------------------------- its flags
 
-def test_the_methods_are_listed_one_a_line(capsys):
-    finetune.main(["--method", "list"])
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == variants.names()
-    assert max(map(len, lines)) <= 100 and all(len(line.split()) > 4 for line in lines)
-
-
 @pytest.mark.parametrize("name", variants.names())
 def test_every_flag_of_every_method_has_its_line_of_help(name, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")

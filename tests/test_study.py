@@ -306,8 +306,8 @@ def test_an_arm_is_recorded_by_the_flags_that_made_it_not_by_its_name(base, tmp_
                    "--scale", "none", "--reward", "answer", "--out", first])
     finetune.main(["--init", first, *small, "--steps", "1", "--train-on", "mix", "--out", second])
     one, two = runner.arm_of(first), runner.arm_of(second)
-    assert one == Arm("k3-b9", "grpo", "id", "answer", "k1_reward", 0.5, "none", 2, 4, 3, 24,
-                      None, 1.0, "base", one.command, one.seconds)
+    assert one == Arm("k3-b9", "grpo", "id", "answer", "k1_reward", 0.5, "none", 2, 4, 3, 1,
+                      24, None, 1.0, "base", one.command, one.seconds)
     assert (two.method, two.kl, two.beta, two.scale) == ("grpo", "none", 0.0, "std")
     assert (two.train_on, two.init, two.rollouts) == ("mix", "k3-b9", 12)
     assert one.command.startswith("python finetune.py ") and 0 <= one.seconds < 60
