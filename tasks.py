@@ -1041,7 +1041,7 @@ def cell_key(task, cell):
 
 def family_of(prompt):
     """Name of the family whose problem prompt [P] is (token ids). If there is none, the ValueError
-    is that of the families whose symbols these all are, or says that there is none.
+    is that of the one family whose symbols these all are, or says that there is none.
 
     >>> family_of(encode("<bos> ; a b ; b c = >> a ="))
     'graph'
@@ -1054,9 +1054,10 @@ def family_of(prompt):
         except ValueError as error:
             if set(KIND[prompt]) <= symbols(task):
                 meant.append(str(error))
-    if 0 < len(meant) < len(TASKS):  # else the symbols tell nothing
-        raise ValueError("; ".join(meant))
-    raise ValueError(f"no problem of {' or '.join(TASKS)} (python tasks.py shows some)")
+    if len(meant) == 1:  # else the symbols tell nothing
+        raise ValueError(meant[0])
+    *others, last = TASKS
+    raise ValueError(f"no problem of {', '.join(others)} or {last} (python tasks.py shows some)")
 
 
 def symbols(task):

@@ -311,15 +311,16 @@ def test_a_prompt_without_a_solution_is_completed_all_the_same(models, capsys):
 def test_a_prompt_of_no_family_is_refused_in_one_line(models, capsys):
     with pytest.raises(SystemExit):
         run("--ckpt", models["a"], "--prompt", "a b 3 =")
-    assert capsys.readouterr().err == ("evaluate.py: error: --prompt: no problem of arithmetic or "
-                                       "graph (python tasks.py shows some)\n")
+    assert capsys.readouterr().err == ("evaluate.py: error: --prompt: no problem of arithmetic, "
+                                       "graph or route (python tasks.py shows some)\n")
 
 
 @pytest.mark.parametrize("prompt,words", [
     ("31 [x2] =", ["'[x2]' is not one of", *OPERATIONS]),
     ("31 [a long name of an operation]", ["'['"]),
     ("31 [" + "long" * 40 + "]", ["'[longlong", *OPERATIONS]),
-    ("hello", ["graph expects", "; a b ; b c = >> a ="]),
+    ("; a b = > a", ["graph expects", "; a b ; b c = >> a ="]),
+    ("hello", ["no problem of", "python tasks.py"]),   # of graph or of route
     ("3 [+1]", ["arithmetic expects", "2 or more digits", "3141 [+1][rev] ="]),
     ("31 =", ["arithmetic expects"]), ("31 [+1] = 42", ["arithmetic expects"]),
     ("Zebra", ["'Z' is not in the vocabulary", "python tasks.py"])])
