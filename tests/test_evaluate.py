@@ -319,7 +319,7 @@ def test_a_prompt_of_no_family_is_refused_in_one_line(models, capsys):
     ("31 [x2] =", ["'[x2]' is not one of", *OPERATIONS]),
     ("31 [a long name of an operation]", ["'['"]),
     ("31 [" + "long" * 40 + "]", ["'[longlong", *OPERATIONS]),
-    ("; a b = > a", ["graph expects", "; a b ; b c = >> a ="]),
+    ("a b > a", ["graph expects", "; a b ; b c = >> a ="]),
     ("hello", ["no problem of", "python tasks.py"]),   # of graph or of route
     ("3 [+1]", ["arithmetic expects", "2 or more digits", "3141 [+1][rev] ="]),
     ("31 =", ["arithmetic expects"]), ("31 [+1] = 42", ["arithmetic expects"]),
