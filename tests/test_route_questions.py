@@ -229,10 +229,11 @@ def test_what_the_base_cannot_walk_is_not_asked_for():
 
 
 @pytest.mark.parametrize("sights, expected", [
-    ((0.5, 0.9), "supported"), ((0.0, 0.0), "refuted"), ((0.0, 0.9), "refuted")])
+    ((0.5, 0.9), "supported"), ((0.0, 0.0), "refuted"), ((0.0, 0.9), "refuted"),
+    ((0.0, 0.9, 0.9, 0.9), "undecided")])
 def test_right_samples_are_enough_only_if_every_run_takes_off(sights, expected):
-    """One of two runs is half of them, and fewer than 7 of 10."""
-    runs = seeing(**dict(zip(("grpo-id", "grpo-id-long"), sights)))
+    """One of two runs is half of them, and fewer than 7 of 10; three of four are more."""
+    runs = seeing(**dict(zip(("grpo-id", "grpo-id-long", "grpo-a", "grpo-b"), sights)))
     assert word(lookahead, lookahead.ENOUGH, runs) == expected
     split, needed, _ = lookahead.trials(runs)[0]
     assert split == "id" and 60 * 16 * 32 * 0.4 < needed < 60 * 16 * 32 * 0.6
