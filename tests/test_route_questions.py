@@ -229,10 +229,11 @@ def test_what_the_base_cannot_walk_is_not_asked_for():
 
 
 @pytest.mark.parametrize("sights, expected", [
-    ((0.5, 0.9), "supported"), ((0.0, 0.0), "refuted"), ((0.0, 0.9), "refuted")])
+    ((0.5, 0.9), "supported"), ((0.0, 0.0), "refuted"), ((0.0, 0.9), "refuted"),
+    ((0.0, 0.9, 0.9, 0.9), "undecided")])
 def test_right_samples_are_enough_only_if_every_run_takes_off(sights, expected):
-    """One of two runs is half of them, and fewer than 7 of 10."""
-    runs = seeing(**dict(zip(("grpo-id", "grpo-id-long"), sights)))
+    """One of two runs is half of them, and fewer than 7 of 10; three of four are more."""
+    runs = seeing(**dict(zip(("grpo-id", "grpo-id-long", "grpo-a", "grpo-b"), sights)))
     assert word(lookahead, lookahead.ENOUGH, runs) == expected
     split, needed, _ = lookahead.trials(runs)[0]
     assert split == "id" and 60 * 16 * 32 * 0.4 < needed < 60 * 16 * 32 * 0.6
@@ -253,3 +254,14 @@ def test_the_law_that_it_ends_by_is_the_nearest(law, expected):
     runs = ending_at(law)
     found, = [v for v in lookahead.verdicts(runs) if v.claim == lookahead.LAWS]
     assert found.verdict == expected and found.numbers.endswith(f"nearest: {law}")
+
+
+def test_depth_two_is_one_decision_and_depth_three_two():
+    """One decision is tilted; two of chance 1/2 end where logit p = Q / (beta p)."""
+    run, = seeing(1)
+    shallow, deep = (cell for split, cell in lookahead.PLACES if split == "id")
+    laws = lookahead.predictions(run, shallow)
+    assert laws["P11"] == pytest.approx(laws["P1"])
+    run.masses["base", "id"][str(deep)] = np.full(8, np.log(0.25))
+    p = lookahead.predictions(run, deep)["P11"] ** 0.5
+    assert np.log(p / (1 - p)) == pytest.approx(p / lookahead.BETA, rel=1e-3)
