@@ -1182,18 +1182,20 @@ def test_acnchor_has_gold_in_the_group(ratio, trained, make):
 
 
 def told_what(monkeypatch):
-    """A list that fills with the prompts that anything is sampled after."""
-    asked, generate = [], sys.modules["grpo"].generate
+    """(prompts, completions): lists that fill with what is sampled, and after what."""
+    asked, written, generate = [], [], sys.modules["grpo"].generate
 
     def watched(model, prompts, *args):
         asked.append(prompts)
-        return generate(model, prompts, *args)
+        completions, logp = generate(model, prompts, *args)
+        written.append(completions)
+        return completions, logp
     monkeypatch.setattr("grpo.generate", watched)
-    return asked
+    return asked, written
 
 
 def test_expo_imitates_what_it_wrote_knowing_the_answer(make, monkeypatch):
-    asked = told_what(monkeypatch)
+    asked, _ = told_what(monkeypatch)
     method = make("expo", reward="trace", prompts_per_step=3, explain=2.0, decay=0.5)
     group, = method.experience(3)
     solutions = TASKS["arithmetic"].solutions(group.prompts)
@@ -1210,7 +1212,7 @@ def test_expo_imitates_what_it_wrote_knowing_the_answer(make, monkeypatch):
 
 
 def test_critique_keeps_the_best_refinement_of_its_own_attempts(make, monkeypatch):
-    asked = told_what(monkeypatch)
+    asked, written = told_what(monkeypatch)
     best = rewarded_in_turn([torch.tensor([[0.], [1.], [0.], [0.]] * 3), torch.zeros(3, 5)])
     method = make("critique", best, prompts_per_step=3)
     group, = method.experience(3)
@@ -1220,6 +1222,7 @@ def test_critique_keeps_the_best_refinement_of_its_own_attempts(make, monkeypatc
     assert np.array_equal(asked[1], task.told(prompts, task.solutions(prompts), attempts))
     assert method.spent() == {"rollouts": 24, "gold_problems": 3, "gold_tokens": 12}
     assert torch.equal(group.more["refined"], ~samples)
+    assert torch.equal(group.completions[~samples], written[1][1::4])   # the second of each four
     group.advantages = torch.ones(15)
     logp = group.old_logp.clone().requires_grad_()
     method.loss(group, logp).backward()

@@ -3,6 +3,10 @@ What expo and critique have in common: prompts such as `3141 [+1] = 4252 =` (tas
 
 A base knows them only if its pretraining had some (pretrain.py --refine); for another they are
 noise, and what it would explain or refine is that: the control, and an error unless --unprepared.
+
+Knowing the answer is not using it: to choose a step by where the chain ends is to reason backwards.
+A small base (1400 steps, --refine 0.3) has mass 0.78, 0.60, 0.40 at depths 1 to 3, with the answer
+told 0.90, 0.60, 0.30, and at depth 4, which it never saw, 2e-4 and 3e-11: less, not more.
 """
 import numpy as np
 import torch

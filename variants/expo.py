@@ -9,7 +9,8 @@ Positive samples for prompts that have none: likelier under the policy than an e
 than its own. No verifier looks at them: they need not be right (--verified keeps those that are).
 The weight decays, beta_t = explain * decay^step; a group with one hit has no such term.
 
-It needs a base that was told answers in pretraining: pretrain.py --refine 0.3. Only the answer is
+It needs a base that was told answers in pretraining: pretrain.py --refine 0.3; see _told.py for how
+little a small one makes of them. Only the answer is
 shown: 4 tokens of gold on arithmetic, 1 on graph. Control: `sft` at equal gold.
 Departures: the explanation takes the place of one of the G wrong ones; the weight and its decay
 are ours. Information used: the outcome, and the gold answer where nothing is right.
