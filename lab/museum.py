@@ -27,7 +27,10 @@ is more than the outcome, a gain may be the information's and not the rule's. *U
 batch. *Time*: median over runs of seconds beside GRPO's from the same base, on a busy machine; all
 sampled as many completions. *id*: exact pass@1 over three places and two overlaps. *Edge*: the same
 at {leaked}, where one problem in a hundred was from the edge. *More on edge*: exact pass@1024
-there, less what GRPO with as many updates has. ± is the 95 % interval over {seeds} seeds.
+there, less what GRPO with as many updates has. ± is the 95 % interval over {seeds} seeds; a dash:
+not among those runs. Methods that are shown gold, or the truth of steps, stand beside controls that
+see as much in the questions [gold](../results/README.md#gold) and
+[after_takeoff](../results/README.md#after_takeoff).
 """
 
 NOT_HERE = """## Not here, and why
@@ -38,8 +41,6 @@ NOT_HERE = """## Not here, and why
 here the last state is the answer, so whoever has the evidence only has to copy it |
 | S-GRPO | 2505.07686 | it forces an answer after a part of the reasoning; here a chain that stops \
 early is another string, and never accepted |
-| START | 2503.04625 | hints that call a tool; there is no tool here (its second stage, imitating \
-one's own right samples, is rft) |
 | RAST | (May 2025) | a rule of decoding with a second model, no training of the policy |
 | IRL-LLM survey, SPARKLE, pattern selection, RewardBench | - | analyses and a benchmark: they \
 propose no rule |
