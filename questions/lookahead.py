@@ -14,7 +14,7 @@ thousands of right samples are to be expected (P12: takes off), and with the KL 
 decision or two leads from a mass of 1/2 to above 0.9 (P11, and P1). Both take for granted that the
 policy can raise what is right. One that does not see cannot, and stays at the guess.
 
-Rule, fixed 2026-11-22 before any of these runs; judged on seeds 3 and up. Intervals are Student t
+Rule, fixed 2026-11-22 before any of these runs; judged on seeds 5 to 7. Intervals are Student t
 over seeds; means are over a split's prompts, cells alike. Guesses: the base's mean mass minus the
 mean guess, on id: supported if the interval lies inside ±0.15, refuted if outside. Taught: sight on
 id after the longer run of GRPO on id: supported if the interval lies above 1/2, refuted if below.
@@ -60,10 +60,10 @@ CALLED = {"base": "base", "grpo-id": "GRPO", "grpo-id-long": "GRPO, longer",
 
 
 def jobs(args):
-    return [job for seed in seeds(args) for job in of_base(args, walker(args, seed))]
+    return [job for seed in seeds(args) for job in of_base(args, *walker(args, seed))]
 
 
-def of_base(args, base):
+def of_base(args, reader, base):
     """The walker, its arms on problems with dead ends, and all of them judged there."""
     def arm(name, split, flags=(), steps=2 * args.law_steps):
         return tuning(args, base, name, ["--axis", AXIS, "--train-on", split, *flags], steps)
@@ -76,7 +76,7 @@ def of_base(args, base):
             arm("sft", "id", ["--method", "sft"])]
     flags = ["--axis", AXIS, "--cold", "--per-token", "id", "edge"]
     judged = evaluation(args, base, arms, flags)
-    return [base, *arms, replace(judged, about={**judged.about, "axis": AXIS})]
+    return [reader, base, *arms, replace(judged, about={**judged.about, "axis": AXIS})]
 
 
 # --------------------------------------------------------------------- what a guess makes of it
