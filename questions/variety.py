@@ -80,8 +80,8 @@ def jobs(args):
 
 
 def walker(args, seed):
-    """[its start, the walker]: a base of graph, which looks edges up, and from it one that was shown
-    clean ways without dead ends, each of them alike: it prefers none."""
+    """[its start, the walker]: a base of graph, which looks edges up; and from it one that is shown
+    clean ways without dead ends, all of them alike: it prefers none."""
     reader = pretraining(args, seed, "graph", "depth", noise=0.0)
     start = pretraining(args, seed, "route", AXIS, SHARE, noise=0.0,
                         steps=max(1, round(0.8 * args.pretrain_steps)), setting="walker",
