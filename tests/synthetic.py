@@ -13,7 +13,7 @@ from lab.records import Arm, Run, mark_tripwires
 from measure import total
 from questions import lookahead
 from tasks import AXES, SPLITS, families
-from theory import blind, hyperbolic, logit, tilted
+from theory import blind, blind_shifts, hyperbolic, logit, moved, tilted
 
 PLACES = [(task, axis) for task in families("both") for axis in AXES[task]]
 OVERLAPS = (0.0, 0.001, 0.01, 0.1)
@@ -294,6 +294,98 @@ def climbing(n=5, border=2.0, masses=LED_TO, after=0.9):
     return found
 
 
+def aligned(n=5, rise=1.0, axes=5):
+    """n seeds of three bases on each of so many axes, with mass 0.001 to 0.1 on the edge, of which
+    GRPO on id shifts all logits by 2, and by `rise` more for a decade more of it (a list: one for
+    each axis)."""
+    found = []
+    places = [("arithmetic", "depth"), ("arithmetic", "length"), ("graph", "depth"),
+              ("arithmetic", "composition"), ("graph", "length")][:axes]
+    for i, (task, axis) in enumerate(places):
+        by = rise[i] if isinstance(rise, list) else rise
+        for decade, q in ((-1, 0.001), (0, 0.01), (1, 0.1)):
+            luck = [shift(2 + by * decade + 0.05 * math.sin(9 * seed + decade))
+                    for seed in range(n)]
+            dials = {"overlap": q} if i < 3 else {"noise": 0.4 - 0.3 * decade}
+            found += seeds(tuned("grpo-id", luck, train_on="id"), n=n, task=task, axis=axis,
+                           base=(0.5, q, q / 10), question="alignment", **dials)
+    return found
+
+
+def noticing_base(seed, marked, share, law, q0=0.1, decisions=12):
+    """A base of equal decisions with mass q0, whose arms end where this law has it ("P1" or "P11")
+    and move what follows an error by a share of what they move elsewhere."""
+    log_p, arms = np.full((24, decisions), math.log(q0) / decisions), []
+    for beta in (1, 0.3):
+        p1 = float(tilted(math.log(q0), beta))
+        p11 = float(np.exp(moved(log_p, blind_shifts(log_p, beta)[0])[0]))
+        arms.append(tuned(f"deep-b{beta:g}", to({"P1": p1, "P11": p11}[law] * (0.98 + seed / 200)),
+                          kl="k1_reward", beta=beta, init="base"))
+    run = run_of(seed, *arms, base=(q0, 0.01, 0.001), spread=0.0, noise=0.6 if marked else 0.7,
+                 setting="kind=marked" if marked else "", question="noticing")
+    run.tokens["id"] = {"d3 l4": log_p}
+    run.steps = [{**row, "chain": run.chain, "arm": arm.name, "beta": arm.beta}
+                 for arm, _ in arms for row in step_rows(seed, share + seed / 100)]
+    return run
+
+
+def noticing(n=5, marked=(0.0, "P1"), unmarked=(1.0, "P11"), q0=0.1):
+    """n seeds of a base that marks its errors, of mass q0, and of one of mass 0.1 that does not:
+    (share, law) of each."""
+    return [run for seed in range(n)
+            for run in (noticing_base(seed, True, *marked, q0),
+                        noticing_base(seed, False, *unmarked))]
+
+
+def exposed(n=5, after=(1e-3, 0.3, 0.6, 0.9), tasks=("arithmetic", "graph"), base=1e-3):
+    """n seeds of bases that were shown 0.1, 1, 10 and 30 % of the shadow symbols, with this mass on
+    the edge, and these after GRPO on it."""
+    return [run for task in tasks for share, mass in zip((0.001, 0.01, 0.1, 0.3), after)
+            for run in seeds(tuned("grpo-edge", to(mass), train_on="edge"), n=n, task=task,
+                             axis="tokens", setting=f"exposure={share:g}", base=(0.5, base, 1e-6),
+                             question="exposure")]
+
+
+def two_domains(n=5, worth=(2.0, 0.0), own=0.0):
+    """n seeds of bases of two families, where having all of pretraining rather than none is worth
+    so many logits, early and late, and arithmetic gains so many more than graph in any case."""
+    found = []
+    for share in (0.9, 0.5, 0.1):
+        for task, its in (("arithmetic", share), ("graph", 1 - share)):
+            more = own if task == "arithmetic" else 0.0
+            arms = [tuned(name, [shift(1 + more + by * (its - 0.5) + 0.02 * seed * share)
+                                 for seed in range(n)], train_on="id")
+                    for name, by in zip(("early", "late"), worth)]
+            found += seeds(*arms, n=n, task=task, setting=f"share={share}", question="domains")
+    return found
+
+
+def spent(n=5, rare=(1.0, 2.0, 3.0), common=(1.0, 1.0, 1.0), colder=(2.5, 1.5),
+          question="group_size"):
+    """n seeds of two bases, trained on edge (rare) and on id (common) in three ways at as many
+    rollouts, which shift the logit by so much: groups of 4, 16, 64 for group_size; steps x0.25, x1,
+    x4, and on edge temperatures 0.7 and 1.3, for steps."""
+    found = []
+    sizes = {"group_size": ((4, 128, 60), (16, 32, 60), (64, 8, 60)),
+             "steps": ((16, 128, 15), (16, 32, 60), (16, 8, 240))}[question]
+    for overlap, q in ((0.01, 0.003), (0.03, 0.03)):
+        for seed in range(n):
+            arms = []
+            for split, shifts in (("edge", rare), ("id", common)):
+                ways = (f"{split}-steps-x0.25", f"grpo-{split}", f"{split}-steps-x4")
+                for way, by, (size, prompts, steps) in zip(ways, shifts, sizes):
+                    name = f"grpo-{split}" if prompts == 32 else way
+                    arms.append(tuned(name, shift(by + 0.01 * seed), train_on=split, steps=steps,
+                                      group_size=size, prompts_per_step=prompts))
+            if question == "steps":
+                arms += [tuned(f"edge-T{t}", shift(by + 0.01 * seed), train_on="edge", steps=60,
+                               group_size=16, prompts_per_step=32)
+                         for t, by in zip((0.7, 1.3), colder)]
+            found.append(run_of(seed, *arms, overlap=overlap, base=(0.5, q, q / 10),
+                                question=question))
+    return found
+
+
 def whole_study(lift=1.0, n=2):
     """{question that owns the runs: runs}: something of every part."""
     grpo = on_splits(shift(lift))
@@ -316,8 +408,6 @@ def whole_study(lift=1.0, n=2):
                for reward in ("answer", "random")]
     stages = [tuned(name, shift(lift / 2)) for name in ("curriculum-6", "jump-6")]
     nope = seeds(*grpo, n=n, overlap=0.1, question="positions", setting="position=nope")
-    two_tasks = [run for task in families("both")
-                 for run in seeds(*grpo, n=n, task=task, setting="share=0.9", question="domains")]
     return {
         "dose": dose, "law": law,
         "saturation": dialled(*both, n=n) + stopped_early(*both, n=n),
@@ -331,7 +421,8 @@ def whole_study(lift=1.0, n=2):
         "balanced": seeds(grpo[1], tuned("balanced", shift(1), method="balanced"), n=n,
                           question="balanced"),
         "positions": seeds(*grpo, n=n, overlap=0.1, question="positions") + nope,
-        "exposure": seeds(grpo[1], n=n, axis="tokens", question="exposure"),
+        "alignment": aligned(n), "noticing": noticing(n), "exposure": exposed(n),
+        "group_size": spent(n), "steps": spent(n, question="steps"),
         "gold": shown_gold(n, guide=BOUGHT) + shown_gold(n, expo=BOUGHT, setting="told=0.3"),
         "after_takeoff": climbing(n),
         "critical_mass": critical(n), "takeoff": taking_off(n),
@@ -340,4 +431,4 @@ def whole_study(lift=1.0, n=2):
                                       long=(0.95, 0.98), back=(0.9, share), passk=(0.9, share),
                                       **{"long-k1": (0.9, share)})],
         "lookahead": seeing(n, **{"grpo-id-long": 0.1, "k1": 0.1, "sft": 0.8}),
-        "domains": two_tasks}
+        "domains": two_domains(n)}

@@ -18,7 +18,7 @@ import study
 import variants
 from lab import report
 from lab.judge import Verdict, change_table
-from questions import (balanced, critical_mass, crossover, curriculum, dose, exposure, law, methods,
+from questions import (balanced, critical_mass, crossover, curriculum, dose, law, methods,
                        no_mass, per_token, positions, prediction, rewards, saturation, sharpening,
                        takeoff, undertrained, unseen_mass)
 from synthetic import (KEPT, OVERLAPS, blind_base, by_hyperbolic_law, colder, critical, dialled, k1,
@@ -595,9 +595,6 @@ def test_controls_put_the_default_beside_what_was_changed():
         "method", "grpo", "balanced"]
     numbered = change_table("steps", [(3000.0, "grpo-edge", seeds(kept))])
     assert numbered[1][0] == "3000.0"   # a label may be a number; a table is text
-    untied = seeds(kept, axis="tokens", setting="exposure=copy untied")
-    assert exposure.verdicts(untied)[0].table[1][:2] == [
-        "exposure=copy untied: grpo-edge", "arithmetic tokens, overlap 0"]
 
 
 def test_half_of_an_effect():

@@ -20,9 +20,10 @@ RESULTS = os.path.join(ROOT, "results")
 # The questions of the study, and one that is not in a report. A reader's own are left out: what
 # they found, and whether they were run, is nobody else's business.
 STUDY = SimpleNamespace(load=questions.load, owner=questions.owner, names=lambda: [
-    "advantage", "balanced", "critical_mass", "crossover", "curriculum", "domains", "dose",
-    "exposure", "law", "methods", "no_mass", "per_token", "positions", "prediction", "quick",
-    "resets", "rewards", "saturation", "sharpening", "takeoff", "undertrained", "unseen_mass"])
+    "advantage", "alignment", "balanced", "critical_mass", "crossover", "curriculum", "domains",
+    "dose", "exposure", "group_size", "law", "methods", "no_mass", "noticing", "per_token",
+    "positions", "prediction", "quick", "resets", "rewards", "saturation", "sharpening", "steps",
+    "takeoff", "undertrained", "unseen_mass"])
 
 # What the first study found, claim by claim, when it was published. A claim that is worded or
 # judged otherwise must say so here.
