@@ -30,7 +30,7 @@ from cli import show_k
 from lab import draw
 from lab.jobs import chain, enough, pretraining, seeds, tuning
 from lab.judge import POINTS, Verdict, above, below, by_seed, cells, decide, holm, n_seeds
-from lab.judge import over_seeds, p_value, pm, tally, unanimous
+from lab.judge import over_seeds, p_value, pm, unanimous
 
 ORDER = 13
 REACH = "Some RL method reaches what the base does not"

@@ -140,7 +140,7 @@ ROUTE = ["--task", "route", "--axis", "branching", "--prompts", 4, "--cold", 0.5
 
 def test_every_accepted_string_of_route_is_kept_and_summed(models, tmp_path):
     run("--ckpt", models["a"], models["b"], *ROUTE, "--redirect", "--json", tmp_path / "e.json")
-    data, task = written(tmp_path / "e.json"), TASKS["route"]
+    data = written(tmp_path / "e.json")
     for name, label, t in (("a", "a", 1.0), ("b", "b", 1.0), ("a", "a T=0.5", 0.5)):
         model = load_checkpoint(models[name])[0]
         strings = measure.string_masses(model, "route", "branching", 4, t)

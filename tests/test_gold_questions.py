@@ -8,7 +8,7 @@ import variants
 from cli import knobs
 from lab.runner import SCRIPTS
 from questions import after_takeoff, gold
-from questions.after_takeoff import climb, hinted, warm
+from questions.after_takeoff import climb, warm
 from questions.gold import BUDGETS, CONTROLS, CREDITED, METHODS
 from synthetic import BOUGHT, LED_TO, climbing, credited, shown_gold
 
