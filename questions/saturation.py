@@ -1,141 +1,178 @@
-"""Is there less to gain, the better the base already was?
+"""Does GRPO without a KL mend the same share of the failures, however good the base was?
 
-On the distribution that pretraining showed, mass is dialled by noise in the demonstrations. With a
-KL of strength beta in the reward, theory (2510.15990) says that the logit of every prompt's mass
-moves by 1 / beta, so the gain is an inverted U in the base's mass. Without a KL nothing holds the
-policy back: it should reach mass 1, and the gain is 1 minus the base's mass. The last column says
-what the base alone gains when it is merely sampled colder.
+On the distribution that pretraining showed, without a KL, nothing holds the policy back. The first
+study saw a constant share of the failures go, c = (Q* - Q0) / (1 - Q0), about 0.9 in 240 steps
+whatever the base's mass (prediction P13): the gain is c (1 - Q0), and if more steps bring c to 1,
+it is all that is left, 1 - Q0. Mass is dialled in two ways: by noise in the demonstrations, and by
+stopping early on clean ones, as many bases of one kind as of the other, and the same for each seed.
 
-Rule, fixed before the runs of the first study, 2026-11-21; seeds 0 and 1. Mean, over noises and id
-cells, of |gain - gain by the law|: supported if its interval lies below 0.05, refuted if above
-(0.05 is ours).
+Rule, fixed 2026-11-21; judged on seeds 3 to 7; depths 1, 2 and 3 each for itself, 480 steps, mean
+masses. Constant: the slope of c on Q0, within a seed, over all of its bases: supported if every
+depth's interval lies inside ±0.15, refuted if one lies outside. All that is left: c, mean over
+bases: supported if every depth's interval lies above 0.95, refuted if one lies below.
 """
+import math
+
 import numpy as np
 
 from lab import draw
-from lab.jobs import chain, pretraining, seeds, settled
-from lab.judge import NEAR, Verdict, above, below, by_seed, decide, group, n_seeds, pm
-from theory import tilted
+from lab.jobs import SETTLED, chain, enough, pretraining, seeds, tuning
+from lab.judge import Verdict, above, below, by_seed, decide, every, group, inside, n_seeds
+from lab.judge import outside, pm
 
 ORDER = 5
-WITH_KL = "ID gains saturate: with KL, beta 1, as P1's inverted U"
-WITHOUT_KL = "ID gains saturate: without KL, as 1 - Q0"
-NOISES = (0.0, 0.1, 0.3, 0.5, 0.7)
-SHARES = (0.15, 0.2, 0.25, 0.3, 0.4)   # of --pretrain-steps, at noise 0
+CONSTANT = "P13: without KL, the same share of the failures goes, whatever the base's mass"
+ALL = "In 480 steps without KL all failures go: the gain is 1 - Q0"
+NOISES = (0.1, 0.4, 0.7)
+SHARES = (0.2, 0.25, 0.3)   # of --pretrain-steps, at noise 0: about the same masses (seed 0)
+STEPS = 480                 # at --law-steps 240
+LEVEL, NEARLY_ALL = 0.15, 0.95
+LEAST = 3                   # bases that a slope takes
 
 
 def jobs(args):
     found = []
     for seed in seeds(args):
-        bases = [pretraining(args, seed, noise=noise) for noise in NOISES]
-        for share in SHARES:
-            steps = max(1, round(share * args.pretrain_steps))
-            bases.append(pretraining(args, seed, noise=0.0, steps=steps))
-        for base in bases:
-            arms = [settled(args, base, "none"), settled(args, base, "k1-b1", "k1_reward", 1)]
-            found += chain(args, base, arms)
+        for base in bases(args, seed):
+            steps = max(1, round(STEPS * args.law_steps / 240))
+            found += chain(args, base, [tuning(args, base, "free", ["--kl", "none", *SETTLED],
+                                               steps)])
     return found
 
 
-def verdicts(runs):
-    return [gains_saturate(runs, 1, WITH_KL), gains_saturate(runs, 0, WITHOUT_KL)]
+def bases(args, seed):
+    noisy = [pretraining(args, seed, noise=noise, steps=enough(args)) for noise in NOISES]
+    short = [pretraining(args, seed, noise=0.0, steps=max(1, round(share * args.pretrain_steps)))
+             for share in SHARES]
+    return noisy + short
 
 
-def gains_saturate(runs, beta, claim):
-    runs = [r for r in dialled_by_noise(runs) if arm_of(r, beta)]
-    far = by_seed(runs, lambda r: departure(r, beta))
-    if not far:
-        return Verdict(claim, "not run")
-    table = [["noise", "base Q0", "gain", "gain by the law", "mean absolute departure",
-              "gain of the base alone, sampled at its best temperature", "seeds"]]
-    for noise, these in group(runs, lambda r: r.noise).items():
-        table.append([f"{noise:g}",
-                      pm(by_seed(these, lambda r: r.reach("base", "id")), "p"),
-                      pm(by_seed(these, lambda r: gains(r, beta)[0].mean())),
-                      pm(by_seed(these, lambda r: gains(r, beta)[1].mean())),
-                      pm(by_seed(these, lambda r: departure(r, beta)), ".3f"),
-                      pm(by_seed(these, gain_of_cold_sampling)), str(n_seeds(these))])
-    return Verdict(claim, decide(far, yes=below(NEAR), no=above(NEAR)),
-                   f"mean absolute departure {pm(far, '.3f')} ({arm_of(runs[0], beta)})", table,
-                   len(far))
+# ----------------------------------------------------------------------------------------- numbers
 
-
-def dialled_by_noise(runs):
-    """The bases of full training, which differ in their noise only."""
-    longest = max((r.pretrain_steps for r in runs), default=0)
-    return [r for r in runs if r.noise > 0 or r.pretrain_steps == longest]
-
-
-def undertrained(runs):
-    """The bases without noise that were stopped early."""
-    noisy = dialled_by_noise(runs)
-    return [r for r in runs if r not in noisy]
-
-
-def arm_of(run, beta):
-    """The name of the arm with this strength of k1 in the reward (0: no KL); "" if there is none.
-    """
-    columns = {"kl": "k1_reward", "beta": beta} if beta else {"kl": "none"}
-    arms = [arm.name for arm in run.arms_where(method="grpo", **columns)
+def arm_of(run):
+    """The name of the arm without a KL; "" if there is none."""
+    arms = [arm.name for arm in run.arms_where(method="grpo", kl="none")
             if run.has("base", arm.name, split="id")]
     return arms[0] if arms else ""
 
 
-def gains(run, beta):
-    """(measured, by the law): arrays over the id cells."""
-    measured, by_law = [], []
-    for cell, base in run.masses["base", "id"].items():
-        after = run.masses[arm_of(run, beta), "id"][cell]
-        measured.append((np.exp(after) - np.exp(base)).mean())
-        by_law.append((tilted(base, beta) - np.exp(base)).mean())
-    return np.array(measured), np.array(by_law)
+def tuned_runs(runs):
+    return [run for run in runs if arm_of(run)]
 
 
-def departure(run, beta):
-    measured, by_law = gains(run, beta)
-    return float(np.abs(measured - by_law).mean())
+def is_undertrained(run):
+    """A base without noise, which was stopped early; the others learned from noise."""
+    return run.noise == 0
+
+
+def mass(run, cell, arm):
+    return float(np.exp(run.masses[arm, "id"][cell]).mean())
+
+
+def share_mended(run, cell):
+    """c: the share of the base's failures that went."""
+    start, end = mass(run, cell, "base"), mass(run, cell, arm_of(run))
+    return (end - start) / (1 - start)
+
+
+def slope(runs, cell):
+    """Of c on Q0 over bases: nan if they are too few."""
+    if len(runs) < LEAST:
+        return math.nan
+    start = [mass(run, cell, "base") for run in runs]
+    return float(np.polyfit(start, [share_mended(run, cell) for run in runs], 1)[0])
 
 
 def gain_of_cold_sampling(run):
     return run.at_best_temperature("id") - run.reach("base", "id")
 
 
+# ------------------------------------------------------------------------------------- the verdicts
+
+def verdicts(runs):
+    runs = tuned_runs(runs)
+    return [constant(runs), all_that_is_left(runs)]
+
+
+def constant(runs):
+    of_seeds, words, numbers = group(runs, lambda r: r.seed), [], []
+    for cell in cells_of(runs):
+        slopes = [slope(these, cell) for these in of_seeds.values()]
+        slopes = [value for value in slopes if not math.isnan(value)]
+        words.append(decide(slopes, yes=inside(LEVEL), no=outside(LEVEL)))
+        if slopes:
+            numbers.append(f"{cell}: slope {pm(slopes, '+.2f')}")
+    if not numbers:
+        return Verdict(CONSTANT, "not run")
+    enough_bases = [these for these in of_seeds.values() if len(these) >= LEAST]
+    return Verdict(CONSTANT, every(words), "; ".join(numbers), table_of(runs), len(enough_bases),
+                   "c is the share of the base's failures that went.")
+
+
+def all_that_is_left(runs):
+    words, numbers = [], []
+    for cell in cells_of(runs):
+        mended = by_seed(runs, lambda r: share_mended(r, cell))
+        words.append(decide(mended, yes=above(NEARLY_ALL), no=below(NEARLY_ALL)))
+        numbers.append(f"{cell}: c {pm(mended, '.3f')}")
+    if not numbers:
+        return Verdict(ALL, "not run")
+    return Verdict(ALL, every(words), "; ".join(numbers), n_seeds=n_seeds(runs))
+
+
+def cells_of(runs):
+    return list(runs[0].masses["base", "id"]) if runs else []
+
+
+def table_of(runs):
+    cells = cells_of(runs)
+    table = [["base", *(f"{cell}: Q0, c" for cell in cells),
+              "id: gain", "gain of the base alone, sampled at its best temperature", "seeds"]]
+    for key, these in group(runs, kind_of).items():
+        row = [", ".join((pm(by_seed(these, lambda r: mass(r, cell, "base")), "p"),
+                          pm(by_seed(these, lambda r: share_mended(r, cell)), ".2f")))
+               for cell in cells]
+        table.append([key[1], *row, pm(by_seed(these, lambda r: r.gain(arm_of(r), "id"))),
+                      pm(by_seed(these, gain_of_cold_sampling)), str(n_seeds(these))])
+    return table
+
+
+def kind_of(run):
+    """What tells bases apart, to sort by and to read."""
+    if is_undertrained(run):
+        return True, f"{run.pretrain_steps} steps, no noise"
+    return False, f"noise {run.noise:g}"
+
+
 def figure(runs):
-    """Gain against the base's mass: with a KL, without one, and of cold sampling alone."""
-    noisy, short = dialled_by_noise(runs), undertrained(runs)
-    if not any(arm_of(r, beta) for r in noisy for beta in (0, 1)):
+    """The gain against the base's mass: of noisy bases, of undertrained ones, and of cold sampling
+    alone, beside all that was left to gain."""
+    runs = tuned_runs(runs)
+    if not runs:
         return None
-    fig, axes = draw.panels(1, 2, 3.0, sharex=True, sharey=True)
-    q = np.linspace(1e-6, 1 - 1e-6, 200)
-    laws = {1: "1 / beta on the logit: an inverted U", 0: "all that is left: 1 - Q0"}
-    for ax, beta in zip(axes[0], laws):
-        ax.plot(q, tilted(np.log(q), beta) - q, color=draw.GREEN, ls=":", lw=2, label=laws[beta])
-        points(ax, noisy, lambda r: r.noise, lambda r: [arm_of(r, beta)],
-               draw.LOOK["tuned"]._replace(line="", label="GRPO, noisy bases"))
-        points(ax, short, lambda r: r.pretrain_steps, lambda r: [arm_of(r, beta)],
-               draw.Look(draw.BLUE, "s", "", "GRPO, undertrained bases"))
-        points(ax, noisy, lambda r: r.noise, lambda r: r.colder(),
-               draw.Look(draw.BLACK, "x", "", "noisy base, sampled at its best temperature"))
-        ax.axhline(0, color=draw.BLACK, lw=0.6)
-        ax.set(title=f"with KL, β = {beta}" if beta else "without KL",
-               xlabel="base mass Q0 on id, one point per cell and base")
-        ax.legend(fontsize=8)
+    cells = cells_of(runs)
+    fig, axes = draw.panels(1, len(cells), 3.0, sharex=True, sharey=True)
+    looks = {False: draw.LOOK["tuned"]._replace(line="", label="GRPO, noisy bases"),
+             True: draw.Look(draw.BLUE, "s", "", "GRPO, undertrained bases")}
+    cold = draw.Look(draw.BLACK, "x", "", "the base at its best temperature")
+    for ax, cell in zip(axes[0], cells):
+        ax.plot([0, 1], [1, 0], color=draw.GREEN, ls=":", lw=2, label="all that is left: 1 - Q0")
+        for kind, look in looks.items():
+            these = [r for r in runs if is_undertrained(r) == kind]
+            points(ax, these, cell, lambda r: [arm_of(r)], look)
+        points(ax, runs, cell, lambda r: r.colder(), cold)
+        ax.set(title=cell, xlabel="base mass Q0")
     axes[0, 0].set_ylabel("gain of mass")
-    fig.suptitle("What is left to gain, by how good the base was (± 95 % over seeds)")
+    axes[0, 0].legend(fontsize=7)
+    fig.suptitle("What GRPO without a KL gains, by how good the base was (± 95 % over seeds)")
     return fig
 
 
-def points(ax, runs, key, arms, look):
-    """For each cell of the bases that share key(run): the base's mass, and what the best of
-    arms(run) gains there."""
-    items = [(r, cell) for r in runs if any(arms(r)) for cell in r.masses["base", "id"]]
-    for these in group(items, lambda item: (key(item[0]), item[1])).values():
-        base = [mass(r, cell, "base") for r, cell in these]
-        gain = by_seed(these, lambda item: max(mass(*item, a) for a in arms(item[0]))
-                       - mass(*item, "base"), seed=lambda item: item[0].seed)
-        draw.bars(ax, [np.mean(base)], [gain], look, limits=(-1, 1))
-        look = look._replace(label=None)  # once in the legend
-
-
-def mass(run, cell, arm):
-    return float(np.exp(run.masses[arm, "id"][cell]).mean())
+def points(ax, runs, cell, arms, look):
+    """For each kind of base: its mass in the cell, and what the best of arms(run) gains there."""
+    starts, gains = [], []
+    for these in group(runs, kind_of).values():
+        starts.append(np.mean([mass(r, cell, "base") for r in these]))
+        gains.append(by_seed(these, lambda r: max(mass(r, cell, arm) for arm in arms(r))
+                             - mass(r, cell, "base")))
+    draw.bars(ax, starts, gains, look, limits=(-1, 1))

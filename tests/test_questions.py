@@ -19,10 +19,10 @@ import variants
 from lab import report
 from lab.judge import Verdict, change_table
 from questions import (balanced, critical_mass, crossover, curriculum, dose, law, methods,
-                       no_mass, per_token, positions, prediction, rewards, saturation, sharpening,
-                       takeoff, undertrained, unseen_mass)
-from synthetic import (KEPT, OVERLAPS, blind_base, by_hyperbolic_law, colder, critical, dialled, k1,
-                       k3, no_kl, on_splits, rivals, run_of, seeds, shift, step_rows, stopped_early,
+                       no_mass, per_token, positions, prediction, rewards, sharpening, takeoff,
+                       unseen_mass)
+from synthetic import (KEPT, OVERLAPS, blind_base, by_hyperbolic_law, colder, critical, k1,
+                       k3, no_kl, on_splits, rivals, run_of, seeds, shift, step_rows,
                        taking_off, tilting, to, tuned, whole_study, with_steps)
 
 WORDS = ("supported", "refuted", "undecided", "not run", "a table")
@@ -287,50 +287,6 @@ def test_mass_without_overlap():
     assert word(claimed, overlap=0.1) == "not run"
 
 
-def test_gains_saturate():
-    def with_kl(change, n=3):
-        return saturation.verdicts(dialled(k1(1, change), n=n))[0]
-
-    def without(change):
-        return saturation.verdicts(dialled(no_kl(change)))[1].verdict
-
-    found = with_kl(shift(1))
-    assert found.verdict == "supported" and len(found.table) == 4
-    assert found.numbers == "mean absolute departure 0.000 ±0.000 (k1-b1)"
-    # here sampling colder gains as much, and the table says so
-    assert all(row[5] == row[2] != "+0.000 ±0.000" for row in found.table[1:])
-    assert with_kl(shift(4)).verdict == "refuted"
-    assert with_kl([shift(1), shift(1), shift(2)]).verdict == "undecided"
-    assert with_kl(shift(1), n=1).verdict == "undecided"
-    assert without(to(0.999)) == "supported" and without(shift(1)) == "refuted"
-    assert saturation.verdicts(dialled(no_kl(KEPT)))[0].verdict == "not run"
-
-
-def test_a_gain_above_the_law_does_not_make_up_for_one_below(monkeypatch):
-    measured, by_law = np.array([0.4, 0.0]), np.array([0.2, 0.2])   # of two cells
-    monkeypatch.setattr(saturation, "gains", lambda run, beta: (measured, by_law))
-    assert saturation.departure(None, 1) == pytest.approx(0.2)
-
-
-def test_undertrained_bases_are_held_against_noisy_ones_of_their_own_seed():
-    luck = [shift(0), shift(1), shift(2)]   # what a seed gains depends on the seed, for both kinds
-    runs = dialled(no_kl(luck)) + stopped_early(no_kl(luck), mass=0.4)
-    assert undertrained.verdicts(runs)[0].verdict == "supported"
-
-
-def test_undertrained():
-    def found(noisy, short):
-        return undertrained.verdicts(dialled(no_kl(noisy)) + stopped_early(no_kl(short)))[0]
-
-    assert found(shift(1), shift(1)).verdict == "supported"
-    less = found(shift(2), KEPT)
-    assert less.verdict == "refuted" and "difference -0" in less.numbers
-    assert found(shift(1), [shift(1), KEPT, shift(1.5)]).verdict == "undecided"
-    assert only(undertrained.verdicts(dialled(no_kl(shift(1))))) == "not run"
-    runs = dialled(no_kl(KEPT)) + stopped_early(no_kl(KEPT))
-    assert len(saturation.dialled_by_noise(runs)) == 9 and len(saturation.undertrained(runs)) == 3
-
-
 def narrowed(log_mass):
     """Half of the prompts become certain, the others impossible: pass@1 rises, pass@k falls."""
     return np.where(np.arange(len(log_mass)) % 2, -1e-9, -60.0)
@@ -420,7 +376,6 @@ def test_arms_are_known_by_their_columns_not_by_their_names():
     named_otherwise = k1(1, shift(1))
     named_otherwise[0].name = "b17"
     assert law.verdicts(seeds(named_otherwise))[0].verdict == "supported"
-    assert saturation.verdicts(dialled(named_otherwise))[0].verdict == "supported"
 
 
 def test_wrong_prefixes():

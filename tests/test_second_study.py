@@ -8,9 +8,11 @@ import pytest
 
 import study
 from lab.jobs import DEFAULTS
-from questions import alignment, domains, exposure, group_size, noticing, steps
-from synthetic import (aligned, exposed, noticing as noticed, noticing_base, run_of, seeds, shift,
-                       spent, to, tuned, two_domains)
+from questions import (alignment, domains, exposure, group_size, noticing, saturation, steps,
+                       undertrained)
+from synthetic import (KEPT, aligned, dialled, exposed, k1, mended, no_kl, noticing as noticed,
+                       noticing_base, run_of, seeds, shift, spent, stopped_early, to, tuned,
+                       two_domains)
 
 
 def words(question, runs):
@@ -234,3 +236,76 @@ def test_steps_hold_rollouts_fixed_and_are_group_sizes_bases():
     plain = {(job.out, *job.argv) for job in jobs_of(group_size) if job.script != "evaluate"}
     shared = [job for job in jobs_of(steps) if (job.out, *job.argv) in plain]
     assert len(shared) == 6   # two bases, and the default of each split
+
+
+# -------------------------------------------------------------------- saturation, and undertrained
+
+def both_kinds(change, n=3):
+    return dialled(no_kl(change), n=n) + stopped_early(no_kl(change), n=n)
+
+
+def test_saturation():
+    constant, left = saturation.verdicts(both_kinds(mended(0.9)))
+    assert [constant.verdict, left.verdict] == ["supported", "refuted"] and constant.n_seeds == 3
+    assert constant.numbers.count(": slope ") == 3 and "c 0.900 ±0.000" in left.numbers
+    assert len(constant.table) == 7 and constant.table[1][1].endswith(", 0.90 ±0.00")
+    assert words(saturation, both_kinds(mended(0.98))) == ["supported", "supported"]
+    rising = both_kinds(mended(0.7, rise=0.5))
+    assert words(saturation, rising) == ["refuted", "refuted"]
+    one, two, three = mended(0.9), mended(0.99), mended(0.9, rise=0.3)
+    assert words(saturation, both_kinds([one, two, three])) == ["undecided", "undecided"]
+    assert words(saturation, both_kinds(mended(0.9), n=1)) == ["undecided", "undecided"]
+    assert words(saturation, dialled(k1(1, mended(0.9)))) == ["not run", "not run"]   # with a KL
+
+
+def test_a_gain_that_shrinks_with_mass_is_no_slope_of_c():
+    """The gain itself always falls as the base gets better: 1 - Q0 is left."""
+    runs = both_kinds(mended(0.9))
+    gains = [r.gain("none", "id") for r in runs]
+    assert np.polyfit([r.reach("base", "id") for r in runs], gains, 1)[0] < -0.8
+    assert words(saturation, runs)[0] == "supported"
+    assert words(saturation, both_kinds(shift(3)))[0] == "refuted"   # one shift: c rises with mass
+
+
+def test_one_depth_that_departs_refutes_for_all():
+    runs = both_kinds(mended(0.9))
+    for run in runs:
+        before = run.masses["base", "id"]["d3 l4"]
+        run.masses["none", "id"]["d3 l4"] = mended(0.6, rise=0.6)(before)
+    assert words(saturation, runs)[0] == "refuted"
+
+
+def test_a_slope_takes_bases_of_one_seed():
+    two = [r for r in dialled(no_kl(mended(0.9))) if r.noise != 0.4]
+    assert words(saturation, two)[0] == "not run"
+    named_otherwise = no_kl(mended(0.9))
+    named_otherwise[0].name = "b17"      # arms are known by their columns
+    assert words(saturation, dialled(named_otherwise))[0] == "supported"
+
+
+def test_undertrained():
+    def found(noisy, short, **options):
+        runs = dialled(no_kl(noisy)) + stopped_early(no_kl(short), **options)
+        return undertrained.verdicts(runs)[0]
+
+    assert found(mended(0.9), mended(0.95)).verdict == "supported"
+    less = found(mended(0.9), mended(0.5))
+    assert less.verdict == "refuted" and "difference of c -0.4" in less.numbers
+    assert less.n_seeds == 3 and len(less.table) == 4
+    wavering = [mended(0.9), mended(0.5), mended(0.9)]
+    assert found(mended(0.9), wavering).verdict == "undecided"
+    assert undertrained.verdicts(dialled(no_kl(KEPT)))[0].verdict == "not run"
+    beyond = found(mended(0.9), mended(0.5), masses=(0.01, 0.02, 0.99))   # of no noisy base
+    assert beyond.verdict == "not run"
+
+
+def test_undertrained_bases_are_held_against_noisy_ones_of_their_own_seed():
+    luck = [mended(0.2), mended(0.5), mended(0.9)]   # of a seed, for both kinds
+    assert words(undertrained, both_kinds(luck)) == ["supported"]
+
+
+def test_as_many_noisy_bases_as_undertrained_ones():
+    made = [job for job in jobs_of(saturation) if job.script == "pretrain"]
+    assert [job.about["noise"] > 0 for job in made] == [True] * 3 + [False] * 3
+    steps_of = {job.steps for job in jobs_of(saturation) if job.script == "finetune"}
+    assert steps_of == {480}
