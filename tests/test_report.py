@@ -20,10 +20,11 @@ RESULTS = os.path.join(ROOT, "results")
 # The questions of the study, and one that is not in a report. A reader's own are left out: what
 # they found, and whether they were run, is nobody else's business.
 STUDY = SimpleNamespace(load=questions.load, owner=questions.owner, names=lambda: [
-    "advantage", "alignment", "balanced", "critical_mass", "crossover", "curriculum", "domains",
-    "dose", "exposure", "group_size", "law", "methods", "no_mass", "noticing", "per_token",
-    "positions", "prediction", "quick", "resets", "rewards", "saturation", "sharpening", "steps",
-    "takeoff", "undertrained", "unseen_mass"])
+    "advantage", "after_takeoff", "alignment", "balanced", "critical_mass", "crossover",
+    "curriculum", "domains", "dose", "exposure", "gold", "group_size", "law", "lookahead",
+    "methods", "no_mass", "noticing", "per_token", "positions", "prediction", "quick", "resets",
+    "rewards", "saturation", "sharpening", "steps", "takeoff", "undertrained", "unseen_mass",
+    "variety"])
 
 # What the first study found, claim by claim, when it was published. A claim that is worded or
 # judged otherwise must say so here.
@@ -43,10 +44,7 @@ FIRST_STUDY = {
     "The tuned model tilts wrong prefixes as it tilts right ones (against P10)": "supported",
     "P10, the per-token law, holds at every step": "refuted",
     "A reward that ignores the answer changes nothing (P8)": "refuted",
-    "A curriculum 4, 5, 6 beats a jump to 6 (P9)": "refuted",
-    "Some RL method reaches what the base does not (overlap 0)": "undecided",
-    "RL methods differ by more than seeds do": "supported",
-    "Distillation expands what RL does not": "supported"}
+    "A curriculum 4, 5, 6 beats a jump to 6 (P9)": "refuted"}
 
 # The same of the second study, as far as it has run.
 SECOND_STUDY = {

@@ -660,9 +660,11 @@ def test_a_prompt_of_no_family_hears_from_the_one_whose_symbols_it_has(whose, te
         assert str(error.value).startswith(whose) and "\n" not in str(error.value)
 
 
-def test_a_prompt_of_two_families_symbols_hears_from_both():
-    with pytest.raises(ValueError, match="^graph expects .*; route expects .* joined by a path"):
+def test_a_prompt_of_two_families_symbols_is_of_neither():
+    with pytest.raises(ValueError, match="^no problem of arithmetic, graph or route"):
         family_of(encode("<bos> ; a b = b a ="))
+    with pytest.raises(ValueError, match="^graph expects edges"):
+        family_of(encode("<bos> ; a b = > b a ="))
 
 
 def test_a_family_does_not_take_the_problems_of_another():
