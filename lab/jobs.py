@@ -13,6 +13,8 @@ import os
 import shlex
 from dataclasses import dataclass, field
 
+from tasks import SPLITS
+
 # study.py's sizes by default: what differs from them is in the name of the chain. (--prompts is
 # not: it changes no training, and an evaluation is made again in seconds.)
 DEFAULTS = {"noise": 0.3, "pretrain_steps": 1000, "grpo_steps": 60, "law_steps": 240,
@@ -125,16 +127,18 @@ def oracle(args, base):
     return Job(f"oracle {about['name']}", "pretrain", argv, out, (base.out,), max(1, steps // 4))
 
 
-def evaluation(args, base, arms, flags=()):
-    """Exact masses of the base and its arms on every cell of the axis."""
+def evaluation(args, base, arms, flags=(), splits=SPLITS):
+    """Exact masses of the base and its arms on every cell of the axis; those of `splits` are kept
+    with the study's numbers."""
     out = os.path.join(os.path.dirname(base.out), f"{args.question}.json")
     paths = [base.out, *(arm.out for arm in arms)]
     argv = ["--ckpt", *paths, "--prompts", str(args.prompts), *flags, "--json", out,
             "--threads", "1", "--device", args.device]
     return Job(f"evaluate {args.question} {base.about['name']}", "evaluate", argv, out,
-               tuple(paths), about={"question": args.question, **base.about})
+               tuple(paths),
+               about={"question": args.question, "splits": tuple(splits), **base.about})
 
 
-def chain(args, base, arms, flags=()):
+def chain(args, base, arms, flags=(), splits=SPLITS):
     """A base, its arms, and the evaluation of them all."""
-    return [base, *arms, evaluation(args, base, arms, flags)]
+    return [base, *arms, evaluation(args, base, arms, flags, splits)]

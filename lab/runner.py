@@ -25,6 +25,7 @@ import finetune
 import pretrain
 from lab.records import RUN_COLUMNS, STEP_COLUMNS, Arm, Run
 from model import CheckpointError, load_checkpoint
+from tasks import SPLITS
 
 SCRIPTS = {"pretrain": pretrain, "finetune": finetune, "evaluate": evaluate}
 WIDTH = 100   # columns that a line may have
@@ -263,8 +264,8 @@ def runs_in(result, job):
     colder = [name for name in models if name not in arms]   # in the order of --cold
     for name, temperature in zip(colder, result["args"]["cold"], strict=True):
         arms[name] = replace(base, name=name, temperature=temperature)
-    runs = {}
-    for row in result["prompts"]:
+    runs, kept = {}, job.about.get("splits", SPLITS)
+    for row in (row for row in result["prompts"] if row["split"] in kept):
         task = row["task"]
         if task not in runs:
             about = {column: job.about[column] for column in RUN_COLUMNS}

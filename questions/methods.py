@@ -63,7 +63,8 @@ def jobs(args):
             found.append(teacher)
             for overlap in OVERLAPS:
                 base = pretraining(args, seed, task, axis, overlap=overlap, steps=steps)
-                found += chain(args, base, arms(args, base, teacher, rollouts))
+                found += chain(args, base, arms(args, base, teacher, rollouts),
+                               splits=("id", "edge"))
     return found
 
 

@@ -108,7 +108,7 @@ def of_base(args, seed, start, bias):
     pulled = tuning(args, base, "long-k1", [*LONG, *PULL], longer)
     back = tuning(args, base, "back", [*LONG, *PULL, "--reference", base.out], longer, init=free,
                   needs=[base])
-    return chain(args, base, [*arms, free, pulled, back], ["--cold", "--redirect"])
+    return chain(args, base, [*arms, free, pulled, back], ["--cold", "--redirect"], ["id"])
 
 
 
