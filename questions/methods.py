@@ -296,7 +296,7 @@ def figure(runs):
     columns = [("mass on id, all cells", runs, 1)]
     if some:
         where = " and ".join(sorted({r.place for r in some}))
-        columns += [(f"edge of {where}, 1 % leaked: pass@1", some, 1),
+        columns += [(f"edge of {where},\n1 % leaked: pass@1", some, 1),
                     ("the same: pass@1024", some, 1024)]
     fig, axes = draw.panels(1, len(columns), 0.6 + 0.14 * len(order), sharey=True)
     rows = -np.arange(len(order))
