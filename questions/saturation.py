@@ -1,4 +1,4 @@
-"""Does GRPO without a KL mend the same share of the failures, however good the base was?
+"""Does GRPO without a KL mend the same share of failures, however good the base was?
 
 On the distribution that pretraining showed, without a KL, nothing holds the policy back. The first
 study saw a constant share of the failures go, c = (Q* - Q0) / (1 - Q0), about 0.9 in 240 steps
