@@ -24,6 +24,7 @@ import numpy as np
 from lab import draw
 from lab.jobs import chain, enough, pretraining, seeds, tuning
 from lab.judge import Verdict, by_seed, cells, even_odds, group, n_seeds, over_seeds, pm
+from questions.takeoff import rises
 
 ORDER = 15
 CLAIM = "P12: the climb needs as much gold as makes right samples to be expected"
@@ -36,6 +37,7 @@ HINTS = {"ghpo": "GHPO", "guide": "Guide-GRPO"}
 UNTIL = (0.02, 1)                     # share of prompts solved without; 1: hints never end
 ROSE, HIGH = 0.05, 0.5                # mass
 BORDERS = (0.1, 30)                   # right samples to expect
+GOLD_SHOWN = 1                        # its place in a point
 
 
 def jobs(args):
@@ -88,16 +90,6 @@ def points(runs):
     return [point for point in found if point[2] > 0]
 
 
-def rises(found):
-    """(bases in which only the largest amount of gold took off, in which only the smallest)."""
-    up = down = 0
-    for these in group(found, lambda point: (point[0].chain, point[0].task)).values():
-        by_gold = sorted(these, key=lambda point: point[1])
-        first, last = by_gold[0][3], by_gold[-1][3]
-        up, down = up + (last and not first), down + (first and not last)
-    return up, down
-
-
 def borders(found):
     """(E at even odds, its interval's ends)"""
     log_e = [math.log10(expected) for _, _, expected, _ in found]
@@ -115,7 +107,7 @@ def enough_to_expect(runs):
     if not found:
         return Verdict(CLAIM, "not run")
     where, low, high = borders(found)
-    up, down = rises(found)
+    up, down = rises(found, GOLD_SHOWN)
     seeds_run = n_seeds([run for run, *_ in found])
     word = "undecided"
     if seeds_run > 1 and BORDERS[0] < low and high < BORDERS[1] and up > down:

@@ -51,12 +51,13 @@ def points(runs):
     return found
 
 
-def rises(found):
-    """(bases in which only the larger of two budgets took off, in which only the smaller one)."""
+def rises(found, place=2):
+    """(bases in which only the largest of what stands at this place of a point took off, in which
+    only the smallest did); of points [(run, ..., took off?)], by default by E."""
     up = down = 0
     for these in group(found, lambda point: (point[0].chain, point[0].task)).values():
-        by_budget = sorted(these, key=lambda point: point[2])
-        first, last = by_budget[0][3], by_budget[-1][3]
+        in_order = sorted(these, key=lambda point: point[place])
+        first, last = in_order[0][3], in_order[-1][3]
         up, down = up + (last and not first), down + (first and not last)
     return up, down
 

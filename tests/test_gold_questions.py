@@ -10,6 +10,7 @@ from lab.runner import SCRIPTS
 from questions import after_takeoff, gold
 from questions.after_takeoff import climb, warm
 from questions.gold import BUDGETS, CONTROLS, CREDITED, METHODS
+from questions.takeoff import rises
 from synthetic import BOUGHT, LED_TO, climbing, credited, shown_gold
 
 
@@ -196,13 +197,13 @@ def test_what_gold_alone_has_brought_is_no_take_off():
 
 def test_take_off_must_rise_with_gold_within_a_base():
     runs = climbing()
-    up, down = after_takeoff.rises(after_takeoff.points(runs))
+    up, down = rises(after_takeoff.points(runs), after_takeoff.GOLD_SHOWN)
     assert (up, down) == (10, 0)
     for run in runs:                       # the largest amount fails, and GRPO alone climbs
         amounts = after_takeoff.amounts(run)
         run.masses[climb(amounts[-1]), "edge"] = run.masses[warm(amounts[-1]), "edge"]
         run.masses[climb(0), "edge"] = run.masses[climb(amounts[-2]), "edge"]
-    assert after_takeoff.rises(after_takeoff.points(runs)) == (0, 10)
+    assert rises(after_takeoff.points(runs), after_takeoff.GOLD_SHOWN) == (0, 10)
     assert word(runs) != "supported"
 
 
